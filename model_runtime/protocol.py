@@ -1,0 +1,156 @@
+"""The seam between the front end and the worker: every message that crosses the link.
+
+Knows tokens, tiles and sampling parameters; knows neither HTTP nor torch. Messages are
+msgspec structs, encoded as MessagePack by `model_runtime.link`. A `Struct` here is a wire
+contract: both processes come from the same release, so fields may change together.
+"""
+
+from typing import Literal
+
+import msgspec
+
+FinishReason = Literal["stop", "length", "abort", "error"]
+
+
+class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
+    """How one sequence picks its tokens. `temperature` 0 means greedy."""
+
+    max_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0  # 0: all tokens
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+    min_tokens: int = 0
+    ignore_eos: bool = False
+    stop_token_ids: tuple[int, ...] = ()
+
+    @property
+    def is_greedy(self) -> bool:
+        return self.temperature == 0.0
+
+
+class MediaSpan(msgspec.Struct, frozen=True):
+    """Where one item's placeholders lie in the prompt.
+
+    An image is one span of `tokens_per_tile * num_tiles` tokens; each frame of a video is a
+    span of its own.
+    """
+
+    start: int
+    num_tokens: int
+    content_hash: bytes
+
+    @property
+    def end(self) -> int:
+        return self.start + self.num_tokens
+
+
+class TileSet(msgspec.Struct, frozen=True):
+    """The pixels behind a content hash: uint8 RGB, `[num_tiles, height, width, 3]`, row-major.
+
+    The hash covers the original bytes and everything that shaped the tiles, so equal hashes
+    mean equal pixels.
+    """
+
+    content_hash: bytes
+    num_tiles: int
+    pixels: bytes
+
+
+class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What the worker needs to load a model and to size its loop. Defaults live here once."""
+
+    checkpoint_path: str
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    device: str = "auto"  # auto | cpu | cuda | cuda:N
+    max_model_len: int | None = None  # None: the checkpoint's
+    max_num_seqs: int = 64
+    max_num_batched_tokens: int = 2048  # token budget of one step
+    max_tiles_per_step: int = 16  # vision budget of one step
+    block_size: int = 16  # tokens per KV block
+    kv_cache_memory_bytes: int | None = None  # None: sized from the device
+    gpu_memory_utilization: float = 0.9
+    seed: int = 0  # seeds of requests that bring none are derived from it
+    num_threads: int | None = None  # CPU threads of the worker; None: leave one for the front end
+
+
+# ------------------------------------------------------------------ front end → worker
+
+
+class AddRequest(msgspec.Struct, frozen=True, tag=True):
+    """Start generating. `spans` are sorted and do not overlap; `tiles` holds every hash in them."""
+
+    request_id: str
+    token_ids: list[int]
+    sampling: SamplingParams
+    spans: list[MediaSpan] = []
+    tiles: list[TileSet] = []
+    priority: int = 0  # lower runs earlier; equal is first come, first served
+
+
+class AbortRequest(msgspec.Struct, frozen=True, tag=True):
+    """Stop and forget. Unknown ids are ignored: the request may have just finished."""
+
+    request_id: str
+
+
+ToWorker = AddRequest | AbortRequest
+
+
+# ------------------------------------------------------------------ worker → front end
+
+
+class WorkerReady(msgspec.Struct, frozen=True, tag=True):
+    """The model is loaded and the loop runs."""
+
+    max_model_len: int
+    num_blocks: int
+    block_size: int
+    device: str
+    dtype: str
+    model_impl: str
+    load_time_s: float
+
+
+class WorkerFailed(msgspec.Struct, frozen=True, tag=True):
+    """Loading failed for a reason the user can mend; the worker exits after this."""
+
+    message: str
+
+
+class SequenceOutput(msgspec.Struct, frozen=True):
+    """What one step brought one request. `finish_reason` set: nothing follows."""
+
+    request_id: str
+    new_token_ids: list[int]
+    finish_reason: FinishReason | None = None
+    error: str | None = None  # with finish_reason "error": what to tell the client
+
+
+class StepStats(msgspec.Struct, frozen=True, kw_only=True):
+    """The engine's state after a step."""
+
+    step: int  # counts up; forward progress is this number growing
+    num_running: int
+    num_waiting: int
+    num_free_blocks: int
+    num_blocks: int
+    num_preemptions: int  # since start
+    num_prefill_tokens: int  # computed in this step
+    num_decode_tokens: int
+    num_tiles: int
+    step_time_s: float
+
+
+class StepOutput(msgspec.Struct, frozen=True, tag=True):
+    """One message per step for the whole batch."""
+
+    outputs: list[SequenceOutput]
+    stats: StepStats
+
+
+FromWorker = WorkerReady | WorkerFailed | StepOutput

@@ -1,0 +1,74 @@
+"""The types at the engine hop, and the protocol the HTTP side relies on."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from model_runtime.protocol import FinishReason, SamplingParams, StepStats
+from server.prompt.types import PreparedPrompt
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """What the engine is asked: a prompt, how to sample, and strings that end the answer."""
+
+    request_id: str
+    prompt: PreparedPrompt
+    sampling: SamplingParams
+    stop: tuple[str, ...] = ()
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """A piece of the answer. May be empty text (bytes held back). `finish_reason` ends it."""
+
+    text: str
+    num_tokens: int  # completion tokens this delta covers
+    finish_reason: FinishReason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What is served, fixed once the worker is ready."""
+
+    model_id: str
+    max_model_len: int
+    device: str
+    dtype: str
+    model_impl: str
+
+
+@dataclass(frozen=True, slots=True)
+class EngineHealth:
+    """`is_ready`: requests are admitted and the worker made progress lately."""
+
+    is_ready: bool
+    reason: str | None  # why not ready
+    stats: StepStats | None  # of the last step
+
+
+class CompletionStream(Protocol):
+    """The answer to one request as it grows. Iterate once; raises ApiError when it fails."""
+
+    def __aiter__(self) -> AsyncIterator[TextDelta]: ...
+
+    def abort(self) -> None:
+        """Stop the request. Synchronous, idempotent, harmless after the end."""
+        ...
+
+
+class Engine(Protocol):
+    """The seam between the HTTP side and the worker process."""
+
+    async def start(self) -> EngineInfo:
+        """Start the worker and wait until the model is loaded."""
+        ...
+
+    async def stop(self) -> None: ...
+
+    def submit(self, request: GenerationRequest) -> CompletionStream:
+        """Register the stream and send the request. Raises UnavailableError when not ready."""
+        ...
+
+    def health(self) -> EngineHealth: ...

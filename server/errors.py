@@ -1,0 +1,99 @@
+"""What can go wrong with a request, as exceptions. One table of kinds, OpenAI's error shape.
+
+Messages are written for the client: they name the field and say what to do, and never show
+a path, an address, a traceback or the text of another library's exception.
+"""
+
+from http import HTTPStatus
+
+
+class ApiError(Exception):
+    """An answer other than success. `param` is a path such as `messages[0].content[1]`."""
+
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+    type = "server_error"
+    code: str | None = None
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.code = code if code is not None else type(self).code
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {}
+
+
+class InvalidRequestError(ApiError):
+    """A field or the body is wrong."""
+
+    status = HTTPStatus.BAD_REQUEST
+    type = "invalid_request_error"
+
+
+class UnsupportedParameterError(InvalidRequestError):
+    """A field that changes meaning and is not supported."""
+
+    code = "unsupported_parameter"
+
+
+class ContextLengthError(InvalidRequestError):
+    """The prompt does not fit."""
+
+    code = "context_length_exceeded"
+
+
+class MediaError(InvalidRequestError):
+    """Media that cannot be fetched, is too large, or cannot be decoded. `code` starts `media_`."""
+
+    code = "media_invalid"
+
+
+class AuthenticationError(ApiError):
+    """The API key is missing or wrong."""
+
+    status = HTTPStatus.UNAUTHORIZED
+    type = "authentication_error"
+    code = "invalid_api_key"
+
+
+class NotFoundError(ApiError):
+    """No such model or route."""
+
+    status = HTTPStatus.NOT_FOUND
+    type = "not_found_error"
+    code = "not_found"
+
+
+class PayloadTooLargeError(ApiError):
+    """The body exceeds the limit."""
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    type = "invalid_request_error"
+    code = "request_too_large"
+
+
+class UnavailableError(ApiError):
+    """Overloaded, loading, or the worker is away: the client may try again."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    type = "service_unavailable_error"
+    code = "unavailable"
+    retry_after_s = 1
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Retry-After": str(self.retry_after_s)}
+
+
+class OverloadedError(UnavailableError):
+    """Too many requests at once."""
+
+    code = "overloaded"
+
+
+class EngineError(ApiError):
+    """The request failed in the engine, through no fault of the client."""
+
+    code = "engine_error"
