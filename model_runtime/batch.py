@@ -1,0 +1,101 @@
+"""Turns a scheduled step into index tensors. All sequences are packed into one row, no padding."""
+
+from dataclasses import dataclass
+
+import torch
+
+from model_runtime.scheduler import ScheduledSequence, ScheduledStep
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillChunk:
+    """One sequence's chunk within the packed row.
+
+    Its queries are rows `[row_start, row_end)`; they attend to the first `context_len` tokens
+    of the sequence, the last of which is the chunk's own last.
+    """
+
+    row_start: int
+    row_end: int
+    context_len: int
+    blocks: torch.Tensor  # [ceil(context_len / block_size)]
+
+    @property
+    def num_rows(self) -> int:
+        return self.row_end - self.row_start
+
+    @property
+    def is_whole_context(self) -> bool:
+        """Nothing was computed before: the fresh keys are all there are."""
+        return self.num_rows == self.context_len
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The index tensors of a step. Rows: the prompt chunks, then one row per decode."""
+
+    input_ids: torch.Tensor  # [num_tokens]
+    positions: torch.Tensor  # [num_tokens]
+    slot_mapping: torch.Tensor  # [num_tokens]
+    prefills: list[PrefillChunk]
+    decode_start: int  # row of the first decode
+    decode_block_table: torch.Tensor  # [num_decodes, max_blocks], short rows end in block 0
+    decode_context_lens: torch.Tensor  # [num_decodes]
+    sample_rows: torch.Tensor  # [num_sampled] rows whose logits are needed
+
+
+def build_batch(step: ScheduledStep, block_size: int, device: torch.device) -> Batch:
+    """The tensors for `step`, in the order of `step.sequences`."""
+    input_ids: list[int] = []
+    positions: list[int] = []
+    slots: list[int] = []
+    sample_rows: list[int] = []
+    for chunk in step.sequences:
+        input_ids += chunk.sequence.token_ids[chunk.start : chunk.end]
+        positions += range(chunk.start, chunk.end)
+        slots += _slots(chunk, block_size)
+        if chunk.samples:
+            sample_rows.append(len(input_ids) - 1)
+
+    def tensor(values: list[int]) -> torch.Tensor:
+        return torch.tensor(values, dtype=torch.long, device=device)
+
+    prefills = _prefill_chunks(step.prefills, block_size, device)
+    return Batch(
+        input_ids=tensor(input_ids),
+        positions=tensor(positions),
+        slot_mapping=tensor(slots),
+        prefills=prefills,
+        decode_start=prefills[-1].row_end if prefills else 0,
+        decode_block_table=tensor_table([c.sequence.block_table for c in step.decodes], device),
+        decode_context_lens=tensor([chunk.end for chunk in step.decodes]),
+        sample_rows=tensor(sample_rows),
+    )
+
+
+def _slots(chunk: ScheduledSequence, block_size: int) -> list[int]:
+    table = chunk.sequence.block_table
+    return [
+        table[position // block_size] * block_size + position % block_size
+        for position in range(chunk.start, chunk.end)
+    ]
+
+
+def _prefill_chunks(
+    chunks: list[ScheduledSequence], block_size: int, device: torch.device
+) -> list[PrefillChunk]:
+    prefills, row = [], 0
+    for chunk in chunks:
+        num_blocks = -(-chunk.end // block_size)
+        blocks = torch.tensor(chunk.sequence.block_table[:num_blocks], device=device)
+        prefills.append(PrefillChunk(row, row + chunk.num_tokens, chunk.end, blocks))
+        row += chunk.num_tokens
+    return prefills
+
+
+def tensor_table(tables: list[list[int]], device: torch.device) -> torch.Tensor:
+    """Block tables as a rectangle `[num_tables, max_blocks]`; short rows are filled with block 0,
+    whose tokens the attention masks by length."""
+    width = max((len(table) for table in tables), default=0)
+    rows = [table + [0] * (width - len(table)) for table in tables]
+    return torch.tensor(rows, dtype=torch.long, device=device).view(len(tables), width)

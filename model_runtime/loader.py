@@ -1,0 +1,103 @@
+"""Builds an `EngineCore` from an `EngineConfig`: checkpoint, device, dtype, memory."""
+
+import logging
+import time
+from pathlib import Path
+
+import torch
+
+from model_runtime.block_pool import BlockPool
+from model_runtime.checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from model_runtime.core import EngineCore
+from model_runtime.kv_cache import KVCache, count_blocks
+from model_runtime.model import MODEL_IMPL, TransformersModel
+from model_runtime.protocol import EngineConfig, WorkerReady
+from model_runtime.runner import ModelRunner
+from model_runtime.vision import VisionEncoder
+
+logger = logging.getLogger(__name__)
+
+
+def load_engine(config: EngineConfig) -> tuple[EngineCore, WorkerReady]:
+    """Load the model and lay out its memory.
+
+    Raises CheckpointError, with a message for the user, when the checkpoint or the memory
+    does not allow it.
+    """
+    started = time.monotonic()
+    checkpoint = load_checkpoint(Path(config.checkpoint_path), config.checkpoint_path)
+    device = choose_device(config.device)
+    model = TransformersModel(checkpoint, dtype=choose_dtype(config.dtype), device=device)
+    max_model_len = limit_model_len(config, checkpoint)
+    num_blocks = count_blocks(config, model.kv_geometry, max_model_len, device)
+    max_model_len = fit_model_len(config, max_model_len, num_blocks)
+    core = _assemble(config, checkpoint, model, num_blocks, max_model_len)
+    ready = WorkerReady(
+        max_model_len=max_model_len,
+        num_blocks=num_blocks,
+        block_size=config.block_size,
+        device=str(device),
+        dtype=str(model.dtype).removeprefix("torch."),
+        model_impl=MODEL_IMPL,
+        load_time_s=time.monotonic() - started,
+    )
+    logger.info("model loaded: %s", ready)
+    return core, ready
+
+
+def _assemble(
+    config: EngineConfig,
+    checkpoint: Checkpoint,
+    model: TransformersModel,
+    num_blocks: int,
+    max_model_len: int,
+) -> EngineCore:
+    cache = KVCache(model.kv_geometry, num_blocks, config.block_size, model.device)
+    vision = VisionEncoder(model, checkpoint.tiles, config.max_tiles_per_step)
+    return EngineCore(
+        config,
+        pool=BlockPool(num_blocks, config.block_size),
+        runner=ModelRunner(model, cache, vision, config.block_size),
+        vision=vision,
+        eos_token_ids=checkpoint.generation.eos_token_ids,
+        vocab_size=checkpoint.vocab_size,
+        max_model_len=max_model_len,
+    )
+
+
+def choose_device(name: str) -> torch.device:
+    if name != "auto":
+        return torch.device(name)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def choose_dtype(name: str) -> torch.dtype | str:
+    """torch's dtype, or "auto": the checkpoint's own."""
+    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    return dtypes.get(name, "auto")
+
+
+def limit_model_len(config: EngineConfig, checkpoint: Checkpoint) -> int:
+    """The wanted context length; never beyond what the checkpoint was trained for."""
+    if config.max_model_len is None:
+        return checkpoint.context_len
+    if config.max_model_len > checkpoint.context_len:
+        raise CheckpointError(
+            f"--max-model-len {config.max_model_len} exceeds the checkpoint's "
+            f"{checkpoint.context_len} positions."
+        )
+    return config.max_model_len
+
+
+def fit_model_len(config: EngineConfig, max_model_len: int, num_blocks: int) -> int:
+    """A sequence of full length must fit the KV cache alone, else it could never finish."""
+    num_slots = num_blocks * config.block_size
+    if max_model_len <= num_slots:
+        return max_model_len
+    if config.max_model_len is not None or num_slots < 2:
+        raise CheckpointError(
+            f"The KV cache holds {num_slots} tokens, fewer than --max-model-len {max_model_len}. "
+            "Raise --kv-cache-memory-bytes or lower --max-model-len."
+        )
+    logger.warning("max_model_len lowered from %d to %d: KV memory", max_model_len, num_slots)
+    return num_slots
