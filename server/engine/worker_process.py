@@ -1,0 +1,88 @@
+"""Starts and ends the worker process, and carries frames to and from it.
+
+Knows the socket and the process; knows nothing of requests.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from model_runtime.link import FrameReader, encode_frame
+from model_runtime.protocol import EngineConfig, FromWorker
+
+logger = logging.getLogger(__name__)
+_RECEIVE_BYTES = 1 << 16
+_EXIT_TIMEOUT_S = 10.0
+
+
+class WorkerProcess:
+    """A running worker and the front end's end of its link."""
+
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        self._process = process
+        self._reader = reader
+        self._writer = writer
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @classmethod
+    async def start(cls, config: EngineConfig) -> "WorkerProcess":
+        """Start the process and hand it its configuration."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = await asyncio.to_thread(_spawn, theirs.fileno())
+        reader, writer = await asyncio.open_connection(sock=ours)
+        worker = cls(process, reader, writer)
+        worker.send(config)
+        return worker
+
+    def send(self, message: msgspec.Struct) -> None:
+        """Queue a message; never blocks. A dead worker's messages are dropped: `messages` ends."""
+        if not self._writer.is_closing():
+            self._writer.writelines(encode_frame(message))
+
+    async def messages(self) -> AsyncIterator[FromWorker]:
+        """What the worker says, until it is gone."""
+        frames: FrameReader[FromWorker] = FrameReader(FromWorker)
+        while data := await self._receive():
+            for message in frames.feed(data):
+                yield message
+
+    async def stop(self) -> None:
+        """Close the link, which ends the worker; kill it when it does not go."""
+        self._writer.close()
+        try:
+            await asyncio.wait_for(asyncio.to_thread(self._process.wait), _EXIT_TIMEOUT_S)
+        except TimeoutError:
+            logger.warning("the worker did not end by itself and is killed")
+            self._process.kill()
+            await asyncio.to_thread(self._process.wait)
+
+    async def _receive(self) -> bytes:
+        try:
+            return await self._reader.read(_RECEIVE_BYTES)
+        except ConnectionError:
+            return b""
+
+
+def _spawn(fd: int) -> "subprocess.Popen[bytes]":
+    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "model_runtime.worker", str(fd)],
+        pass_fds=[fd],
+        stdin=subprocess.DEVNULL,
+        env=environment,
+    )
