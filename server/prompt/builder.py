@@ -1,0 +1,195 @@
+"""From a conversation to token ids and media spans: template, control tokens, expansion.
+
+Equal, token for token, to transformers' `InternVLProcessor`, except that user text can never
+become a control token: the template is rendered with stand-ins for user text, split at the
+control tokens that it wrote itself, and only then is the user's text put back. Each run
+between two control tokens is encoded as one string, so merges across the borders are kept.
+"""
+
+import asyncio
+import re
+import secrets
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from model_runtime.checkpoint import Checkpoint
+from model_runtime.protocol import MediaSpan, TileSet
+from server.errors import ContextLengthError
+from server.media.types import LoadedMedia
+from server.prompt.detokenizer import IncrementalDetokenizer
+from server.prompt.template import ChatTemplate
+from server.prompt.tokens import PromptTokenizer
+from server.prompt.types import ChatMessage, MediaPart, PreparedPrompt, TextPart
+
+LONG_TEXT_CHARS = 8_000  # beyond this, tokenising takes milliseconds: off the event loop
+
+
+class PromptBuilder:
+    """Builds prompts for one checkpoint."""
+
+    def __init__(self, checkpoint: Checkpoint, max_model_len: int) -> None:
+        self._tokens = PromptTokenizer(checkpoint.path, checkpoint.special_tokens)
+        self._template = ChatTemplate(checkpoint.chat_template)
+        self._context_id = checkpoint.image_token_id
+        self._tokens_per_tile = checkpoint.tiles.tokens_per_tile
+        self.max_model_len = max_model_len
+        self.num_neutralised = 0  # control tokens that users typed and that stayed text
+
+    async def prepare(self, messages: Sequence[ChatMessage]) -> PreparedPrompt:
+        """`build`, off the event loop when the text is long."""
+        if sum(map(len, _texts(messages))) > LONG_TEXT_CHARS:
+            return await asyncio.to_thread(self.build, messages)
+        return self.build(messages)
+
+    def build(
+        self, messages: Sequence[ChatMessage], *, add_generation_prompt: bool = True
+    ) -> PreparedPrompt:
+        """Raises ContextLengthError or InvalidRequestError; both name `messages`."""
+        self._refuse_hopeless(messages)
+        texts: dict[str, str] = {}
+        rendered = self._template.render(
+            _template_messages(messages, texts), add_generation_prompt=add_generation_prompt
+        )
+        assembly = _Assembly(self._tokens, self._context_id, self._tokens_per_tile)
+        self._assemble(assembly, rendered, texts, _media(messages))
+        prompt = assembly.finish()
+        self._refuse_long(len(prompt.token_ids))
+        self.num_neutralised += sum(map(self._tokens.count_control, texts.values()))
+        return prompt
+
+    def detokenizer(self) -> IncrementalDetokenizer:
+        """A fresh detokenizer for one answer."""
+        return IncrementalDetokenizer(self._tokens.tokenizer)
+
+    def _assemble(
+        self,
+        assembly: "_Assembly",
+        rendered: str,
+        texts: dict[str, str],
+        media: Iterator[LoadedMedia],
+    ) -> None:
+        special = self._tokens.special_tokens
+        for piece, is_user_text in _split_at(rendered, texts):
+            if is_user_text:
+                assembly.add_text(texts[piece])
+                continue
+            for text, is_control in self._tokens.split_control(piece):
+                if text in (special.image_context, special.video):
+                    assembly.add_media(next(media))
+                elif is_control:
+                    assembly.add_token(self._tokens.control_id(text))
+                else:
+                    assembly.add_text(text)
+        assert next(media, None) is None, "the template dropped a media part. This is a bug."
+
+    def _refuse_hopeless(self, messages: Sequence[ChatMessage]) -> None:
+        """Text so long that it cannot fit is refused before any work on it."""
+        num_chars = sum(map(len, _texts(messages)))
+        at_least = num_chars // self._tokens.longest_token_chars
+        self._refuse_long(at_least, at_least_word="at least ")
+
+    def _refuse_long(self, num_tokens: int, at_least_word: str = "") -> None:
+        if num_tokens >= self.max_model_len:
+            raise ContextLengthError(
+                f"The prompt has {at_least_word}{num_tokens} tokens, but the model's context "
+                f"holds {self.max_model_len} including the answer. Shorten the messages or send "
+                "fewer or smaller media.",
+                param="messages",
+            )
+
+
+class _Assembly:
+    """A prompt under construction: ids so far, and the plain run that is not encoded yet."""
+
+    def __init__(self, tokens: PromptTokenizer, context_id: int, tokens_per_tile: int) -> None:
+        self._tokens = tokens
+        self._context_id = context_id
+        self._tokens_per_tile = tokens_per_tile
+        self._token_ids: list[int] = []
+        self._run: list[str] = []
+        self._spans: list[MediaSpan] = []
+        self._tiles: dict[bytes, TileSet] = {}
+        self._num_media_tokens = {"image": 0, "video": 0}
+
+    def add_text(self, text: str) -> None:
+        self._run.append(text)
+
+    def add_token(self, token_id: int) -> None:
+        self._end_run()
+        self._token_ids.append(token_id)
+
+    def add_media(self, media: LoadedMedia) -> None:
+        """An image is one run of placeholders, a video one labelled line per frame."""
+        for index, tiles in enumerate(media.tile_sets):
+            if media.kind == "video":
+                self.add_text(f"{chr(10) if index else ''}Frame{index + 1}: ")
+            self._num_media_tokens[media.kind] += self._add_tiles(tiles)
+
+    def finish(self) -> PreparedPrompt:
+        self._end_run()
+        return PreparedPrompt(
+            token_ids=self._token_ids,
+            spans=self._spans,
+            tiles=list(self._tiles.values()),
+            num_image_tokens=self._num_media_tokens["image"],
+            num_video_tokens=self._num_media_tokens["video"],
+        )
+
+    def _add_tiles(self, tiles: TileSet) -> int:
+        """`<img>`, the placeholders, `</img>`; returns the number of placeholders."""
+        self.add_token(self._tokens.image_start_id)
+        num_tokens = tiles.num_tiles * self._tokens_per_tile
+        self._spans.append(MediaSpan(len(self._token_ids), num_tokens, tiles.content_hash))
+        self._tiles[tiles.content_hash] = tiles
+        self._token_ids += [self._context_id] * num_tokens
+        self.add_token(self._tokens.image_end_id)
+        return num_tokens
+
+    def _end_run(self) -> None:
+        if self._run:
+            self._token_ids += self._tokens.encode("".join(self._run))
+            self._run.clear()
+
+
+def _texts(messages: Sequence[ChatMessage]) -> Iterator[str]:
+    return (part.text for m in messages for part in m.parts if isinstance(part, TextPart))
+
+
+def _media(messages: Sequence[ChatMessage]) -> Iterator[LoadedMedia]:
+    return (part.media for m in messages for part in m.parts if isinstance(part, MediaPart))
+
+
+def _template_messages(
+    messages: Sequence[ChatMessage], texts: dict[str, str]
+) -> list[dict[str, Any]]:
+    """The messages as the template expects them, with an unguessable stand-in for each text.
+
+    `texts` is filled with stand-in → text.
+    """
+
+    def item(part: TextPart | MediaPart) -> dict[str, str]:
+        if isinstance(part, MediaPart):
+            return {"type": part.media.kind}
+        stand_in = f"text-{secrets.token_hex(16)}"
+        texts[stand_in] = part.text
+        return {"type": "text", "text": stand_in}
+
+    rendered: list[dict[str, Any]] = []
+    for message in messages:
+        items = [item(part) for part in message.parts if not _is_empty(part)]
+        has_media = any(entry["type"] != "text" for entry in items)
+        content = items if has_media else "".join(entry["text"] for entry in items)
+        rendered.append({"role": message.role, "content": content})
+    return rendered
+
+
+def _is_empty(part: TextPart | MediaPart) -> bool:
+    return isinstance(part, TextPart) and not part.text
+
+
+def _split_at(rendered: str, texts: dict[str, str]) -> list[tuple[str, bool]]:
+    """Pieces of the rendered template, each with whether it stands for user text."""
+    if not texts:
+        return [(rendered, False)]
+    pieces = re.split("(" + "|".join(texts) + ")", rendered)
+    return [(piece, piece in texts) for piece in pieces if piece]

@@ -1,0 +1,71 @@
+"""The checkpoint's tokenizer, with control tokens that only we can write.
+
+Text from users is encoded with `encode_special_tokens`: a typed `<IMG_CONTEXT>` or
+`<|im_end|>` stays the characters it is. Control tokens enter a prompt by their id.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from model_runtime.checkpoint import CheckpointError, SpecialTokens
+
+
+class PromptTokenizer:
+    """Encodes plain runs of text, and knows the ids of the control tokens."""
+
+    def __init__(self, folder: Path, special_tokens: SpecialTokens) -> None:
+        self.tokenizer = _load(folder, special_tokens)
+        self.tokenizer.encode_special_tokens = True
+        added = self.tokenizer.get_added_tokens_decoder()
+        self._control_ids = {t.content: i for i, t in added.items() if t.special}
+        self.special_tokens = special_tokens
+        self.image_start_id = self._control_ids[special_tokens.image_start]
+        self.image_end_id = self._control_ids[special_tokens.image_end]
+        longest_first = sorted(self._control_ids, key=len, reverse=True)
+        self._control_pattern = re.compile("|".join(map(re.escape, longest_first)))
+        self.longest_token_chars = max(map(len, self.tokenizer.get_vocab()))
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of plain text; nothing in it becomes a control token."""
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def control_id(self, token: str) -> int:
+        return self._control_ids[token]
+
+    def split_control(self, text: str) -> list[tuple[str, bool]]:
+        """Pieces of template text, each with whether it is a control token."""
+        pieces, position = [], 0
+        for match in self._control_pattern.finditer(text):
+            pieces.append((text[position : match.start()], False))
+            pieces.append((match.group(), True))
+            position = match.end()
+        pieces.append((text[position:], False))
+        return [(piece, is_control) for piece, is_control in pieces if piece]
+
+    def count_control(self, text: str) -> int:
+        """How often user text spells a control token."""
+        return sum(1 for _ in self._control_pattern.finditer(text))
+
+
+def _load(folder: Path, special_tokens: SpecialTokens) -> Tokenizer:
+    file = folder / "tokenizer.json"
+    if not file.is_file():
+        raise CheckpointError(f"There is no tokenizer.json in {folder}.")
+    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    media = {
+        special_tokens.image_start,
+        special_tokens.image_end,
+        special_tokens.image_context,
+        special_tokens.video,
+    }
+    for token in content["added_tokens"]:
+        token["special"] = token["special"] or token["content"] in media
+    missing = media - {token["content"] for token in content["added_tokens"]}
+    if missing:
+        raise CheckpointError(f"The tokenizer lacks the media tokens {sorted(missing)}.")
+    return Tokenizer.from_str(json.dumps(content))
