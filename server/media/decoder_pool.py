@@ -1,0 +1,121 @@
+"""Supervises the decoder processes: hands out jobs, ends the stuck, replaces the dead.
+
+A process that dies fails the job it had, and no other.
+"""
+
+import asyncio
+import logging
+import os
+import sys
+from contextlib import suppress
+
+import msgspec
+
+from server.errors import MediaError
+from server.media.decoder import HEADER
+from server.media.jobs import DecodedTiles, DecodeJob, DecodeRefusal, DecodeResult
+
+logger = logging.getLogger(__name__)
+_KEPT_ENVIRONMENT = ("PATH", "PYTHONPATH", "VIRTUAL_ENV", "LANG", "LD_LIBRARY_PATH")
+
+
+class DecoderPool:
+    """`num_decoders` processes; each serves one job at a time."""
+
+    def __init__(self, num_decoders: int, memory_bytes: int) -> None:
+        self._num_decoders = num_decoders
+        self._memory_bytes = memory_bytes
+        self._idle: asyncio.Queue[_Decoder] = asyncio.Queue()
+        self._all: set[_Decoder] = set()
+        self._replacements: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        await asyncio.gather(*(self._add() for _ in range(self._num_decoders)))
+
+    async def stop(self) -> None:
+        for task in self._replacements:
+            task.cancel()
+        await asyncio.gather(*(decoder.kill() for decoder in self._all))
+        self._all.clear()
+
+    async def decode(self, job: DecodeJob, timeout_s: float, param: str) -> DecodedTiles:
+        """Raises MediaError when the media is at fault, or when it killed its decoder."""
+        decoder = await self._idle.get()
+        is_usable = False
+        try:
+            result = await asyncio.wait_for(decoder.run(job), timeout_s)
+            is_usable = True
+        except (TimeoutError, ConnectionError, asyncio.IncompleteReadError) as error:
+            logger.warning("a decoder was lost to its media (%s)", type(error).__name__)
+            raise MediaError(
+                "Decoding the media takes too much time or memory.",
+                param=param,
+                code="media_too_complex",
+            ) from error
+        finally:
+            self._give_back(decoder, is_usable)
+        if isinstance(result, DecodeRefusal):
+            raise MediaError(result.message, param=param, code=result.code)
+        return result
+
+    def _give_back(self, decoder: "_Decoder", is_usable: bool) -> None:
+        """Also on cancellation, when the decoder is still at work and must go."""
+        if is_usable:
+            self._idle.put_nowait(decoder)
+            return
+        task = asyncio.create_task(self._replace(decoder))
+        self._replacements.add(task)
+        task.add_done_callback(self._replacements.discard)
+
+    async def _replace(self, decoder: "_Decoder") -> None:
+        self._all.discard(decoder)
+        await decoder.kill()
+        await self._add()
+
+    async def _add(self) -> None:
+        decoder = await _Decoder.start(self._memory_bytes)
+        self._all.add(decoder)
+        self._idle.put_nowait(decoder)
+
+
+class _Decoder:
+    """One process and its pipes."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._decoder = msgspec.msgpack.Decoder(DecodeResult)
+
+    @classmethod
+    async def start(cls, memory_bytes: int) -> "_Decoder":
+        environment = {k: os.environ[k] for k in _KEPT_ENVIRONMENT if k in os.environ}
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "server.media.decoder",
+            str(memory_bytes),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            env=environment,
+        )
+        return cls(process)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    async def run(self, job: DecodeJob) -> DecodeResult:
+        """Raises ConnectionError or IncompleteReadError when the process dies."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        payload = msgspec.msgpack.encode(job)
+        self._process.stdin.writelines((HEADER.pack(len(payload)), payload))
+        await self._process.stdin.drain()
+        header = await self._process.stdout.readexactly(HEADER.size)
+        (length,) = HEADER.unpack(header)
+        result: DecodeResult = self._decoder.decode(await self._process.stdout.readexactly(length))
+        return result
+
+    async def kill(self) -> None:
+        with suppress(ProcessLookupError):
+            self._process.kill()
+        await self._process.wait()
