@@ -6,12 +6,17 @@ Frames come on stdin and leave on stdout. The process can open no file and no so
 is warm; a crafted file can at worst end this process. Never imports torch.
 """
 
+import importlib
+import io
+import pkgutil
 import resource
 import struct
 import sys
 from typing import BinaryIO
 
+import av
 import msgspec
+from PIL import Image
 
 from server.media.image import decode_frame_list, decode_image
 from server.media.jobs import DecodedTiles, DecodeJob, DecodeRefusal, DecodeResult, MediaRefused
@@ -49,17 +54,15 @@ def decode(job: DecodeJob) -> DecodeResult:
 
 
 def warm_up() -> None:
-    """Load lazily imported codecs and tables before files can no longer be opened."""
-    import io
-
-    import av
-    from PIL import Image
-
+    """Import what the libraries would import later, when files can no longer be opened."""
     Image.init()
     for form in ("JPEG", "PNG", "WEBP", "GIF", "BMP"):
         buffer = io.BytesIO()
         Image.new("RGB", (8, 8)).save(buffer, form)
         Image.open(buffer).load()
+    for module in pkgutil.walk_packages(av.__path__, "av."):
+        if module.name != "av.__main__":
+            importlib.import_module(module.name)
     av.VideoFrame(16, 16, "yuv420p").to_ndarray(format="rgb24")
 
 
