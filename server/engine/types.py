@@ -67,6 +67,11 @@ class Engine(Protocol):
 
     async def stop(self) -> None: ...
 
+    @property
+    def info(self) -> EngineInfo:
+        """Raises UnavailableError while the model is loading."""
+        ...
+
     def submit(self, request: GenerationRequest) -> CompletionStream:
         """Register the stream and send the request. Raises UnavailableError when not ready."""
         ...

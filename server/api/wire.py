@@ -1,0 +1,84 @@
+"""Domain → wire: the JSON of completions, chunks, usage and errors. Pure functions."""
+
+import json
+import time
+from typing import Any
+
+from server.engine.types import TextDelta
+from server.errors import ApiError
+from server.prompt.types import PreparedPrompt
+
+DONE = b"data: [DONE]\n\n"
+KEEP_ALIVE = b": keep-alive\n\n"
+
+
+class CompletionWire:
+    """The fields that all pieces of one answer share."""
+
+    def __init__(self, request_id: str, model: str) -> None:
+        self._head = {"id": f"chatcmpl-{request_id}", "created": int(time.time()), "model": model}
+
+    def completion(self, text: str, finish_reason: str, usage: dict[str, Any]) -> dict[str, Any]:
+        choice = {
+            "index": 0,
+            "message": {"role": "assistant", "content": text, "refusal": None},
+            "logprobs": None,
+            "finish_reason": finish_reason,
+        }
+        return {
+            **self._head,
+            "object": "chat.completion",
+            "choices": [choice],
+            "usage": usage,
+        }
+
+    def first_chunk(self, *, with_usage: bool) -> bytes:
+        return self._chunk({"role": "assistant", "content": ""}, None, with_usage)
+
+    def chunk(self, delta: TextDelta, *, with_usage: bool) -> bytes:
+        content = {"content": delta.text} if delta.text else {}
+        return self._chunk(content, delta.finish_reason, with_usage)
+
+    def usage_chunk(self, usage: dict[str, Any]) -> bytes:
+        return event(
+            {**self._head, "object": "chat.completion.chunk", "choices": [], "usage": usage}
+        )
+
+    def _chunk(self, delta: dict[str, str], finish_reason: str | None, with_usage: bool) -> bytes:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+        chunk = {**self._head, "object": "chat.completion.chunk", "choices": [choice]}
+        return event({**chunk, "usage": None} if with_usage else chunk)
+
+
+def usage(prompt: PreparedPrompt, num_completion_tokens: int) -> dict[str, Any]:
+    num_prompt_tokens = len(prompt.token_ids)
+    return {
+        "prompt_tokens": num_prompt_tokens,
+        "completion_tokens": num_completion_tokens,
+        "total_tokens": num_prompt_tokens + num_completion_tokens,
+        "prompt_tokens_details": {
+            "cached_tokens": 0,
+            "image_tokens": prompt.num_image_tokens,
+            "video_tokens": prompt.num_video_tokens,
+        },
+    }
+
+
+def error_body(error: ApiError) -> dict[str, Any]:
+    return {
+        "error": {
+            "message": error.message,
+            "type": error.type,
+            "param": error.param,
+            "code": error.code,
+        }
+    }
+
+
+def event(content: dict[str, Any]) -> bytes:
+    """One server-sent event. JSON never holds a raw newline, so one data line is enough."""
+    return b"data: " + dumps(content) + b"\n\n"
+
+
+def dumps(content: dict[str, Any]) -> bytes:
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
