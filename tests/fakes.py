@@ -1,0 +1,151 @@
+"""Stand-ins for the parts behind the HTTP side, and a real server on a free port."""
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from model_runtime.checkpoint import load_checkpoint
+from model_runtime.protocol import TileSet
+from server.app import create_app
+from server.engine.types import EngineHealth, EngineInfo, GenerationRequest, TextDelta
+from server.errors import EngineError, MediaError
+from server.media.types import LoadedMedia, MediaRequest
+from server.metrics import Metrics
+from server.prompt.builder import PromptBuilder
+from server.settings import ServerSettings
+
+Script = Callable[[GenerationRequest], AsyncIterator[TextDelta]]
+
+
+async def say_hello(_: GenerationRequest) -> AsyncIterator[TextDelta]:
+    for text in ("Hel", "", "lo 👋"):
+        yield TextDelta(text, 1)
+    yield TextDelta("", 1, "stop")
+
+
+async def say_nothing_for_ever(_: GenerationRequest) -> AsyncIterator[TextDelta]:
+    yield TextDelta("…", 1)
+    await asyncio.Event().wait()
+
+
+async def break_down(_: GenerationRequest) -> AsyncIterator[TextDelta]:
+    yield TextDelta("so far", 1)
+    raise EngineError("The engine stopped while it worked on this request.")
+
+
+class FakeStream:
+    def __init__(self, deltas: AsyncIterator[TextDelta], on_abort: Callable[[], None]) -> None:
+        self._deltas = deltas
+        self._on_abort = on_abort
+        self._is_over = False
+
+    def __aiter__(self) -> AsyncIterator[TextDelta]:
+        return self
+
+    async def __anext__(self) -> TextDelta:
+        delta = await anext(self._deltas)
+        self._is_over = delta.finish_reason is not None
+        return delta
+
+    def abort(self) -> None:
+        if not self._is_over:
+            self._is_over = True
+            self._on_abort()
+
+
+class FakeEngine:
+    """Implements `server.engine.types.Engine` by a script; remembers what it was asked."""
+
+    def __init__(self, script: Script = say_hello, *, not_ready: str | None = None) -> None:
+        self._script = script
+        self.not_ready = not_ready
+        self.requests: list[GenerationRequest] = []
+        self.aborted: list[str] = []
+        self.something_aborted = threading.Event()
+
+    @property
+    def info(self) -> EngineInfo:
+        return EngineInfo("tiny", 2048, "cpu", "float32", "fake")
+
+    async def start(self) -> EngineInfo:
+        return self.info
+
+    async def stop(self) -> None: ...
+
+    def submit(self, request: GenerationRequest) -> FakeStream:
+        self.requests.append(request)
+        return FakeStream(self._script(request), lambda: self._aborted(request.request_id))
+
+    def health(self) -> EngineHealth:
+        return EngineHealth(self.not_ready is None, self.not_ready, None)
+
+    def _aborted(self, request_id: str) -> None:
+        self.aborted.append(request_id)
+        self.something_aborted.set()
+
+
+class FakeMedia:
+    """Every URL is one tile (or two frames), except those that say `bad`."""
+
+    def __init__(self) -> None:
+        self.requests: list[MediaRequest] = []
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    async def load_all(self, requests: Sequence[MediaRequest]) -> list[LoadedMedia]:
+        self.requests += requests
+        for request in requests:
+            if "bad" in request.url:
+                raise MediaError("It is bad.", param=request.param, code="media_decode_failed")
+        return [_loaded(request) for request in requests]
+
+
+def _loaded(request: MediaRequest) -> LoadedMedia:
+    count = 1 if request.kind == "image" else request.num_frames or 2
+    name = request.url.encode()
+    return LoadedMedia(
+        request.kind, tuple(TileSet(name + bytes([i]), 1, b"") for i in range(count))
+    )
+
+
+def make_app(folder: Path, engine: Any = None, media: Any = None, **settings: Any) -> FastAPI:
+    """The real application over fakes."""
+    checkpoint = load_checkpoint(folder, "tiny")
+    return create_app(
+        engine=engine or FakeEngine(),
+        media=media or FakeMedia(),
+        prompts=PromptBuilder(checkpoint, 2048),
+        checkpoint=checkpoint,
+        settings=ServerSettings(**settings),
+        metrics=Metrics(),
+    )
+
+
+@contextmanager
+def run_server(app: FastAPI) -> Iterator[str]:
+    """Serve `app` on a free loopback port in a thread; yields the base URL."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=1, http="httptools")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 20
+    while not server.started:
+        assert thread.is_alive() and time.monotonic() < deadline, "the server did not start"
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(timeout=20)
+        listener.close()
