@@ -59,18 +59,20 @@ class EngineCore:
         )
         self._sequences: dict[str, Sequence] = {}
         self._refused: list[SequenceOutput] = []
+        self._is_report_due = False  # an abort changed the state; tell even when nothing runs
         self._num_arrived = 0
         self._num_steps = 0
 
     @property
     def has_work(self) -> bool:
-        return bool(self._refused) or self._scheduler.has_work
+        return bool(self._refused) or self._is_report_due or self._scheduler.has_work
 
     def handle(self, message: ToWorker) -> None:
         """Apply a message from the front end. Takes effect in the next step."""
         if isinstance(message, AbortRequest):
             if sequence := self._sequences.get(message.request_id):
                 self._forget(sequence)
+                self._is_report_due = True
         elif problem := self._problem_with(message):
             self._refused.append(SequenceOutput(message.request_id, [], "error", problem))
         else:
@@ -81,6 +83,7 @@ class EngineCore:
         started = time.monotonic()
         step = self._scheduler.schedule()
         outputs = self._take_refused()
+        self._is_report_due = False
         try:
             outputs += self._run_and_commit(step)
         except Exception:

@@ -1,0 +1,138 @@
+"""The engine client with a real worker process and a tiny model."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from model_runtime.checkpoint import load_checkpoint
+from model_runtime.protocol import EngineConfig, SamplingParams
+from server.engine.client import WorkerEngine, WorkerLoadError
+from server.engine.types import GenerationRequest
+from server.errors import EngineError, UnavailableError
+from server.prompt.builder import PromptBuilder
+from server.prompt.types import ChatMessage, TextPart
+
+LONG = SamplingParams(max_tokens=1500, temperature=0.0, ignore_eos=True)
+
+
+@pytest.fixture
+def prompts(tiny_checkpoint: Path) -> PromptBuilder:
+    return PromptBuilder(load_checkpoint(tiny_checkpoint, "tiny"), 2048)
+
+
+@pytest.fixture
+async def engine(tiny_checkpoint: Path, prompts: PromptBuilder) -> AsyncIterator[WorkerEngine]:
+    engine = WorkerEngine(
+        EngineConfig(checkpoint_path=str(tiny_checkpoint), device="cpu"),
+        model_id="tiny",
+        make_detokenizer=prompts.detokenizer,
+    )
+    await engine.start()
+    try:
+        yield engine
+    finally:
+        await engine.stop()
+
+
+def request(
+    prompts: PromptBuilder, name: str, sampling: SamplingParams, stop: tuple[str, ...] = ()
+) -> GenerationRequest:
+    prompt = prompts.build([ChatMessage("user", [TextPart("Hello")])])
+    return GenerationRequest(name, prompt, sampling, stop)
+
+
+async def read(stream: object) -> tuple[str, int, str | None]:
+    text, count, reason = "", 0, None
+    async for delta in stream:  # type: ignore[attr-defined]
+        text, count, reason = text + delta.text, count + delta.num_tokens, delta.finish_reason
+    return text, count, reason
+
+
+async def until(condition: object, what: str) -> None:
+    for _ in range(600):
+        if condition():  # type: ignore[operator]
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError(what)
+
+
+async def test_answers_abort_and_free_their_blocks(
+    engine: WorkerEngine, prompts: PromptBuilder
+) -> None:
+    """Same answer alone and among others; a client that leaves gives everything back."""
+    short = SamplingParams(max_tokens=9, temperature=0.0)
+    alone = await read(engine.submit(request(prompts, "a", short)))
+    assert alone[1] == 9 and alone[2] == "length"
+    leaving = engine.submit(request(prompts, "b", LONG))
+    beside = await read(engine.submit(request(prompts, "c", short)))
+    assert beside == alone
+    leaving.abort()
+    leaving.abort()
+    again = await read(engine.submit(request(prompts, "d", short)))
+    assert again == alone
+    stats = engine.health().stats
+    assert stats is not None and stats.num_running == 0
+    assert stats.num_free_blocks == stats.num_blocks
+
+
+async def test_a_stop_string_cuts_the_answer_and_ends_the_request(
+    engine: WorkerEngine, prompts: PromptBuilder
+) -> None:
+    params = SamplingParams(max_tokens=60, temperature=0.0, ignore_eos=True)
+    text, _, _ = await read(engine.submit(request(prompts, "a", params)))
+    stop = text[8:11]
+    cut = await read(engine.submit(request(prompts, "b", params, (stop,))))
+    assert cut[0] == text[: text.index(stop)] and cut[2] == "stop"
+    await until(lambda: engine.health().stats.num_running == 0, "still running")  # type: ignore[union-attr]
+
+
+async def test_a_dead_worker_fails_its_requests_and_is_replaced(
+    engine: WorkerEngine, prompts: PromptBuilder
+) -> None:
+    stream = engine.submit(request(prompts, "a", LONG))
+    await anext(aiter(stream))
+    assert engine._worker is not None
+    os.kill(engine._worker.pid, signal.SIGKILL)
+    with pytest.raises(EngineError):
+        await read(stream)
+    with pytest.raises(UnavailableError):
+        engine.submit(request(prompts, "b", LONG))
+    assert not engine.health().is_ready
+    await until(lambda: engine.health().is_ready, "no new worker")
+    assert engine.num_restarts == 1
+    answer = await read(
+        engine.submit(request(prompts, "c", SamplingParams(max_tokens=3, temperature=0.0)))
+    )
+    assert answer[1] == 3
+
+
+async def test_the_worker_ends_with_its_front_end(
+    tiny_checkpoint: Path, prompts: PromptBuilder
+) -> None:
+    engine = WorkerEngine(
+        EngineConfig(checkpoint_path=str(tiny_checkpoint), device="cpu"),
+        model_id="tiny",
+        make_detokenizer=prompts.detokenizer,
+    )
+    await engine.start()
+    assert engine._worker is not None
+    pid = engine._worker.pid
+    await engine.stop()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+async def test_what_cannot_be_loaded_says_why(tmp_path: Path, prompts: PromptBuilder) -> None:
+    (tmp_path / "config.json").write_text('{"architectures": ["InternVLChatModel"]}')
+    engine = WorkerEngine(
+        EngineConfig(checkpoint_path=str(tmp_path)),
+        model_id="x",
+        make_detokenizer=prompts.detokenizer,
+    )
+    with pytest.raises(WorkerLoadError, match="-hf"):
+        await engine.start()
+    await engine.stop()
