@@ -3,8 +3,8 @@
 import argparse
 import importlib.metadata
 import logging
-import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -45,9 +45,7 @@ def serve(settings: ServerSettings) -> int:
     """Serve until stopped. 0: ended as asked; 1: the model could not be loaded."""
     _log_setup(settings)
     _check_key(settings)
-    checkpoint = load_checkpoint(
-        resolve_checkpoint(settings.model, settings.revision), settings.model or DEMO_MODEL_ID
-    )
+    checkpoint = _checkpoint(settings)
     metrics = Metrics()
     prompts = PromptBuilder(checkpoint, settings.max_model_len or checkpoint.context_len)
     engine = WorkerEngine(
@@ -60,7 +58,7 @@ def serve(settings: ServerSettings) -> int:
 
     def stop_after(failure: Exception) -> None:
         failures.append(failure)
-        signal.raise_signal(signal.SIGTERM)
+        server.should_exit = True
 
     app = create_app(
         engine=engine,
@@ -69,11 +67,29 @@ def serve(settings: ServerSettings) -> int:
         checkpoint=checkpoint,
         settings=settings,
         metrics=metrics,
-        on_ready=lambda: _announce(settings, checkpoint, engine),
+        on_ready=lambda: _announce(settings, checkpoint, engine, _port(server)),
         on_load_failure=stop_after,
     )
-    uvicorn.run(app, **_uvicorn_options(settings))
-    return 1 if failures else 0
+    server = uvicorn.Server(uvicorn.Config(app, **_uvicorn_options(settings)))
+    logger.info("loading %s", checkpoint.model_id)
+    server.run()
+    if failures or not server.started:
+        sys.stderr.write(f"internvl-server: {failures[0] if failures else 'could not start'}\n")
+        return 1
+    return 0
+
+
+def _checkpoint(settings: ServerSettings) -> Checkpoint:
+    """Raises CheckpointError. A folder is named by its last part: paths stay inside."""
+    name = settings.model or DEMO_MODEL_ID
+    path = resolve_checkpoint(settings.model, settings.revision)
+    return load_checkpoint(path, Path(name).resolve().name if Path(name).is_dir() else name)
+
+
+def _port(server: uvicorn.Server) -> int:
+    """The one that was taken, also when it was asked to be any free one."""
+    port: int = server.servers[0].sockets[0].getsockname()[1]
+    return port
 
 
 def _uvicorn_options(settings: ServerSettings) -> dict[str, Any]:
@@ -87,6 +103,7 @@ def _uvicorn_options(settings: ServerSettings) -> dict[str, Any]:
         "server_header": False,
         "log_config": None,
         "http": "httptools",
+        "ws": "none",
     }
 
 
@@ -119,9 +136,12 @@ def _check_key(settings: ServerSettings) -> None:
     )
 
 
-def _announce(settings: ServerSettings, checkpoint: Checkpoint, engine: WorkerEngine) -> None:
+def _announce(
+    settings: ServerSettings, checkpoint: Checkpoint, engine: WorkerEngine, port: int
+) -> None:
     scheme = "https" if settings.ssl_certfile else "http"
-    base = f"{scheme}://{settings.host}:{settings.port}{settings.root_path}/v1"
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    base = f"{scheme}://{host}:{port}{settings.root_path}/v1"
     name = settings.served_model_name or checkpoint.model_id
     info = engine.info
     logger.info(

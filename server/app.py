@@ -20,7 +20,7 @@ from server.api.connection import ClientGoneError
 from server.api.schemas import ChatCompletionRequest
 from server.api.wire import error_body
 from server.engine.types import Engine
-from server.errors import ApiError, InvalidRequestError, NotFoundError
+from server.errors import ApiError, MethodNotAllowedError, NotFoundError, internal_error
 from server.media.loader import MediaLoader
 from server.metrics import Metrics
 from server.middleware import KeyCheck, RequestContext
@@ -73,9 +73,14 @@ def create_app(
             await engine.stop()
             await media.stop()
 
-    app = FastAPI(title="internvl-server", lifespan=lifespan, root_path=settings.root_path)
+    app = FastAPI(
+        title="internvl-server",
+        lifespan=lifespan,
+        root_path=settings.root_path,
+        redirect_slashes=False,
+    )
     _add_routes(app, chat, catalog)
-    _add_error_answers(app)
+    _add_error_answers(app, metrics)
     _add_middleware(app, settings)
     return app
 
@@ -139,9 +144,10 @@ def _document(app: FastAPI, definitions: dict[str, Any]) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _add_error_answers(app: FastAPI) -> None:
+def _add_error_answers(app: FastAPI, metrics: Metrics) -> None:
     @app.exception_handler(ApiError)
     async def api_error(_: Request, error: ApiError) -> Response:
+        metrics.request_failure.labels(error.code).inc()
         return JSONResponse(error_body(error), error.status, error.headers)
 
     @app.exception_handler(ClientGoneError)
@@ -149,19 +155,17 @@ def _add_error_answers(app: FastAPI) -> None:
         return Response(status_code=499)  # nobody reads it; the access log does
 
     @app.exception_handler(HTTPException)
-    async def http_error(request: Request, error: HTTPException) -> Response:
-        return _routing_error(request, error)
+    async def http_error(_: Request, error: HTTPException) -> Response:
+        return _routing_error(error)
 
     @app.exception_handler(Exception)
     async def bug(_: Request, error: Exception) -> Response:
-        return JSONResponse(error_body(ApiError("The server failed. This is a bug.")), 500)
+        return JSONResponse(error_body(internal_error()), 500)
 
 
-def _routing_error(request: Request, error: HTTPException) -> Response:
+def _routing_error(error: HTTPException) -> Response:
     if error.status_code == 405:
-        answer: ApiError = InvalidRequestError(
-            f"{request.method} is not allowed here.", code="method_not_allowed"
-        )
+        answer: ApiError = MethodNotAllowedError("This URL does not take this method.")
     else:
         answer = NotFoundError("There is no such route.")
     return JSONResponse(error_body(answer), error.status_code, error.headers)

@@ -30,6 +30,7 @@ class InvalidRequestError(ApiError):
 
     status = HTTPStatus.BAD_REQUEST
     type = "invalid_request_error"
+    code = "invalid_request"
 
 
 class UnsupportedParameterError(InvalidRequestError):
@@ -54,16 +55,28 @@ class AuthenticationError(ApiError):
     """The API key is missing or wrong."""
 
     status = HTTPStatus.UNAUTHORIZED
-    type = "authentication_error"
+    type = "invalid_request_error"
     code = "invalid_api_key"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"WWW-Authenticate": "Bearer"}
 
 
 class NotFoundError(ApiError):
     """No such model or route."""
 
     status = HTTPStatus.NOT_FOUND
-    type = "not_found_error"
-    code = "not_found"
+    type = "invalid_request_error"
+    code = "unknown_url"
+
+
+class MethodNotAllowedError(ApiError):
+    """The route exists, but not for this method."""
+
+    status = HTTPStatus.METHOD_NOT_ALLOWED
+    type = "invalid_request_error"
+    code = "method_not_allowed"
 
 
 class PayloadTooLargeError(ApiError):
@@ -74,12 +87,19 @@ class PayloadTooLargeError(ApiError):
     code = "request_too_large"
 
 
+class UnsupportedMediaTypeError(ApiError):
+    """The body is not plain JSON."""
+
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    type = "invalid_request_error"
+    code = "unsupported_media_type"
+
+
 class UnavailableError(ApiError):
     """Overloaded, loading, or the worker is away: the client may try again."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
-    type = "service_unavailable_error"
-    code = "unavailable"
+    code = "server_not_ready"
     retry_after_s = 1
 
     @property
@@ -90,7 +110,12 @@ class UnavailableError(ApiError):
 class OverloadedError(UnavailableError):
     """Too many requests at once."""
 
-    code = "overloaded"
+    code = "server_overloaded"
+
+
+def internal_error() -> ApiError:
+    """For whatever nobody foresaw."""
+    return ApiError("The server failed. This is a bug; it has been logged.", code="internal_error")
 
 
 class EngineError(ApiError):

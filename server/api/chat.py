@@ -5,6 +5,7 @@ exactly once, whatever happens.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
@@ -18,16 +19,24 @@ from server.admission import Admission, Permit
 from server.api.connection import EventStreamResponse, read_body, until_gone
 from server.api.parse import parse_chat_request
 from server.api.schemas import ChatCompletionRequest
-from server.api.translate import chat_messages, media_requests, sampling_params, stop_strings
+from server.api.translate import chat_messages, check_token_ids, media_requests, sampling_params
 from server.api.wire import DONE, KEEP_ALIVE, CompletionWire, dumps, error_body, event, usage
 from server.engine.types import CompletionStream, Engine, GenerationRequest, TextDelta
-from server.errors import ApiError, ContextLengthError, NotFoundError, UnavailableError
+from server.errors import (
+    ApiError,
+    ContextLengthError,
+    EngineError,
+    NotFoundError,
+    UnavailableError,
+    internal_error,
+)
 from server.media.loader import MediaLoader
 from server.metrics import Metrics
 from server.prompt.builder import PromptBuilder
 from server.prompt.types import PreparedPrompt
 from server.settings import ServerSettings
 
+logger = logging.getLogger(__name__)
 KEEP_ALIVE_S = 15.0
 
 
@@ -49,6 +58,7 @@ class Answer:
         """Give everything back. Idempotent, synchronous, never blocks."""
         if self.stream is not None:
             self.stream.abort()
+            self.facts.setdefault("finish", "none")  # the client left, or the engine failed
         self.permit.release()
 
 
@@ -113,10 +123,11 @@ class ChatService:
             )
         health = self._engine.health()
         if not health.is_ready:
-            raise UnavailableError(f"The server is not ready: {health.reason}.", code="not_ready")
+            raise UnavailableError(f"The server is not ready: {health.reason}.")
 
     async def _begin(self, request: ChatCompletionRequest, answer: Answer) -> None:
         """Everything that can be refused, then the engine."""
+        check_token_ids(request, self._checkpoint.vocab_size)
         limits = self._settings.limit_mm_per_prompt
         wanted = media_requests(request, limits, self._checkpoint.tiles)
         media = await self._media.load_all(wanted)
@@ -129,7 +140,7 @@ class ChatService:
                 request_id=answer.request_id,
                 prompt=prompt,
                 sampling=sampling_params(request, self._checkpoint.generation, room),
-                stop=stop_strings(request),
+                stop=tuple(request.stop or ()),
                 priority=request.priority or 0,
             )
         )
@@ -148,12 +159,15 @@ class ChatService:
     # ------------------------------------------------------------------ the answer
 
     async def _collect(self, answer: Answer) -> dict[str, Any]:
-        parts, reason = [], "stop"
+        parts: list[str] = []
+        reason = None
         assert answer.stream is not None and answer.prompt is not None
         async for delta in answer.stream:
             self._account(answer, delta)
             parts.append(delta.text)
             reason = delta.finish_reason or reason
+        if reason is None:
+            raise EngineError("The engine ended this request without an answer.")
         wire = CompletionWire(answer.request_id, self._model_name)
         return wire.completion("".join(parts), reason, usage(answer.prompt, answer.num_tokens))
 
@@ -162,24 +176,31 @@ class ChatService:
     ) -> AsyncGenerator[bytes, None]:
         """Role, content, one finish reason, usage if asked, `[DONE]`; or an error event."""
         assert answer.stream is not None and answer.prompt is not None
-        wire = CompletionWire(answer.request_id, self._model_name)
         with_usage = bool(request.stream_options and request.stream_options.include_usage)
+        wire = CompletionWire(answer.request_id, self._model_name, with_usage=with_usage)
         try:
-            yield wire.first_chunk(with_usage=with_usage)
+            yield wire.first_chunk()
             async for delta in _with_keep_alive(answer.stream):
                 if delta is None:
                     yield KEEP_ALIVE
                     continue
                 self._account(answer, delta)
                 if delta.text or delta.finish_reason:
-                    yield wire.chunk(delta, with_usage=with_usage)
-        except ApiError as error:
-            self._metrics.request_failure.labels(error.code).inc()
-            yield event(error_body(error))
-        else:
-            if with_usage:
-                yield wire.usage_chunk(usage(answer.prompt, answer.num_tokens))
+                    yield wire.chunk(delta)
+        except Exception as error:
+            yield event(error_body(self._explain(error)))
+            return
+        if with_usage:
+            yield wire.usage_chunk(usage(answer.prompt, answer.num_tokens))
         yield DONE
+
+    def _explain(self, error: Exception) -> ApiError:
+        """A failure inside a running stream, as what to tell the client."""
+        if not isinstance(error, ApiError):
+            logger.exception("a stream failed")
+            error = internal_error()
+        self._metrics.request_failure.labels(error.code).inc()
+        return error
 
     def _account(self, answer: Answer, delta: TextDelta) -> None:
         """Metrics and log facts of one delta."""

@@ -9,7 +9,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from server.errors import PayloadTooLargeError
+from server.errors import PayloadTooLargeError, UnsupportedMediaTypeError
+
+SEND_TIMEOUT_S = 30.0  # a reader that takes nothing for so long is dropped
 
 T = TypeVar("T")
 
@@ -20,6 +22,7 @@ class ClientGoneError(Exception):
 
 async def read_body(request: Request, max_bytes: int) -> bytes:
     """Raises PayloadTooLargeError as soon as the limit is passed, ClientGoneError."""
+    _check_type(request)
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > max_bytes:
         raise _too_large(max_bytes)
@@ -32,6 +35,19 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
     except ClientDisconnect as error:
         raise ClientGoneError from error
     return bytes(body)
+
+
+def _check_type(request: Request) -> None:
+    kind, _, parameters = request.headers.get("content-type", "").lower().partition(";")
+    charset = parameters.replace(" ", "").replace('"', "").removeprefix("charset=")
+    if kind.strip() != "application/json" or charset not in ("", "utf-8", "utf8"):
+        raise UnsupportedMediaTypeError(
+            "The body must be JSON in UTF-8: send the header Content-Type: application/json."
+        )
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise UnsupportedMediaTypeError(
+            "Compressed bodies are not supported.", code="unsupported_encoding"
+        )
 
 
 async def until_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
@@ -71,7 +87,7 @@ class EventStreamResponse(Response):
         try:
             async with aclosing(self._events):
                 await until_gone(receive, self._send_all(send))
-        except (ClientGoneError, OSError):
+        except (ClientGoneError, OSError):  # TimeoutError of a stalled reader is an OSError
             return
         finally:
             self._on_end()
@@ -85,7 +101,8 @@ class EventStreamResponse(Response):
             }
         )
         async for part in self._events:
-            await send({"type": "http.response.body", "body": part, "more_body": True})
+            async with asyncio.timeout(SEND_TIMEOUT_S):
+                await send({"type": "http.response.body", "body": part, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

@@ -3,161 +3,177 @@
 Our own parsing: FastAPI's answers 500 for NaN and lone surrogates, and echoes inputs.
 """
 
+import json
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_core import from_json
+from pydantic_core import ErrorDetails, from_json
 
 from server.api.schemas import (
-    MAX_STOP_CHARS,
-    MAX_STOP_STRINGS,
     ChatCompletionRequest,
+    ImageContent,
+    Message,
+    TextContent,
+    VideoContent,
 )
-from server.errors import ApiError, InvalidRequestError, UnsupportedParameterError
+from server.api.unsupported import refuse_unsupported
+from server.errors import ApiError, InvalidRequestError
 
 _MAX_LISTED = 3
+_MAX_MESSAGE_CHARS = 600
 _MAX_DEPTH = 64
-# Fields that change the answer's meaning and are not supported: name → the values that ask
-# for nothing and are therefore fine.
-_UNSUPPORTED: dict[str, tuple[Any, ...]] = {
-    "add_generation_prompt": (True,),
-    "allowed_token_ids": (),
-    "audio": (),
-    "bad_words": ([],),
-    "best_of": (1,),
-    "chat_template": (),
-    "chat_template_kwargs": ({},),
-    "continue_final_message": (False,),
-    "documents": ([],),
-    "echo": (False,),
-    "function_call": ("none",),
-    "functions": ([],),
-    "grammar": (),
-    "guided_choice": (),
-    "guided_grammar": (),
-    "guided_json": (),
-    "guided_regex": (),
-    "include_stop_str_in_output": (False,),
-    "length_penalty": (1, 1.0),
-    "logit_bias": ({},),
-    "logprobs": (False,),
-    "modalities": (["text"],),
-    "n": (1,),
-    "prediction": (),
-    "prompt_logprobs": (),
-    "reasoning_effort": ("none",),
-    "response_format": ({"type": "text"},),
-    "return_token_ids": (False,),
-    "skip_special_tokens": (True,),
-    "structured_outputs": (),
-    "tool_choice": ("none",),
-    "tools": ([],),
-    "top_logprobs": (0,),
-    "truncate_prompt_tokens": (),
-    "use_beam_search": (False,),
-    "verbosity": ("medium",),
-    "web_search_options": (),
-}
+_MAX_FIELDS = 1_000
+_PART_TAGS = {"text", "input_text", "image_url", "input_image", "video_url", "input_video"}
+_INVALID_TYPE = {"content_type", "model_attributes_type", "int_from_float"}
 
 
 def parse_chat_request(body: bytes) -> ChatCompletionRequest:
     """Raises InvalidRequestError or UnsupportedParameterError."""
     content = _parse_json(body)
-    _refuse_unsupported(content)
+    refuse_unsupported(content)
     try:
         request = ChatCompletionRequest.model_validate(content)
     except ValidationError as error:
         raise _explain(error) from None
     _check_combinations(request)
+    for index, message in enumerate(request.messages):
+        _check_message(message, f"messages[{index}]")
     return request
 
 
+# ------------------------------------------------------------------ JSON
+
+
 def _parse_json(body: bytes) -> dict[str, Any]:
+    """Strict JSON: UTF-8, no NaN, no lone surrogates, no duplicate names, bounded depth."""
     try:
         content = from_json(body, allow_inf_nan=False)
-    except ValueError as error:
-        raise InvalidRequestError("The body is not valid JSON.", code="invalid_json") from error
+        json.loads(body, object_pairs_hook=_refuse_duplicates)
+    except (ValueError, RecursionError):
+        raise _invalid_json("The body is not valid JSON.") from None
     if not isinstance(content, dict):
-        raise InvalidRequestError("The body must be a JSON object.", code="invalid_json")
+        raise InvalidRequestError("The body must be a JSON object.", code="invalid_type")
+    if len(content) > _MAX_FIELDS:
+        raise InvalidRequestError("The body has too many fields.", code="invalid_value")
     if _is_deeper(content, _MAX_DEPTH):
-        raise InvalidRequestError("The body is nested too deeply.", code="invalid_json")
+        raise _invalid_json("The body is nested too deeply.")
     return content
+
+
+def _invalid_json(message: str) -> InvalidRequestError:
+    return InvalidRequestError(message, code="invalid_json")
+
+
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> None:
+    if len({name for name, _ in pairs}) != len(pairs):
+        raise _invalid_json("A name appears twice in one JSON object.")
 
 
 def _is_deeper(value: Any, levels: int) -> bool:
     """Iterative, so that depth cannot exhaust the stack."""
     layer = [value]
     for _ in range(levels):
-        layer = [
-            child
-            for item in layer
-            if isinstance(item, dict | list)
-            for child in (item.values() if isinstance(item, dict) else item)
-            if isinstance(child, dict | list)
-        ]
+        layer = [child for item in layer for child in _children(item)]
         if not layer:
             return False
     return True
 
 
-def _refuse_unsupported(content: dict[str, Any]) -> None:
-    for name in content.keys() & _UNSUPPORTED.keys():
-        value = content[name]
-        if value is not None and not any(_same(value, fine) for fine in _UNSUPPORTED[name]):
-            raise UnsupportedParameterError(
-                f"{name} is not supported by this server yet.", param=name
-            )
+def _children(item: Any) -> Iterable[Any]:
+    children = item.values() if isinstance(item, dict) else item
+    return (child for child in children if isinstance(child, dict | list))
 
 
-def _same(value: Any, fine: Any) -> bool:
-    """Equal, and a boolean only to a boolean (in Python True == 1)."""
-    return value == fine and isinstance(value, bool) == isinstance(fine, bool)
+# ------------------------------------------------------------------ fields together
 
 
 def _check_combinations(request: ChatCompletionRequest) -> None:
-    both = (request.max_tokens, request.max_completion_tokens)
-    if None not in both and both[0] != both[1]:
+    limits = {request.max_tokens, request.max_completion_tokens} - {None}
+    if len(limits) > 1:
         raise InvalidRequestError(
             "max_tokens and max_completion_tokens differ; send one of them.",
             param="max_completion_tokens",
+            code="invalid_parameter_combination",
         )
     if request.stream_options is not None and not request.stream:
-        raise InvalidRequestError("stream_options needs stream to be true.", param="stream_options")
-    stop = [request.stop] if isinstance(request.stop, str) else request.stop or []
-    if len(stop) > MAX_STOP_STRINGS or any(not 0 < len(s) <= MAX_STOP_CHARS for s in stop):
         raise InvalidRequestError(
-            f"stop takes at most {MAX_STOP_STRINGS} strings of 1 to {MAX_STOP_CHARS} characters.",
-            param="stop",
+            "stream_options needs stream to be true.",
+            param="stream_options",
+            code="invalid_parameter_combination",
         )
-    if request.top_k == 0:
-        raise InvalidRequestError("top_k must be -1 (all) or at least 1.", param="top_k")
+    if any((request.min_tokens or 0) > (limit or 0) for limit in limits):
+        raise InvalidRequestError(
+            "min_tokens exceeds max_tokens.", param="min_tokens", code="invalid_value"
+        )
+
+
+def _check_message(message: Message, path: str) -> None:
+    for index, part in enumerate(message.content):
+        part_path = f"{path}.content[{index}]"
+        if isinstance(part, TextContent):
+            continue
+        if message.role != "user":
+            raise InvalidRequestError(
+                "Images and videos belong in user messages.", param=part_path, code="invalid_value"
+            )
+        _check_media_part(part, part_path)
+
+
+def _check_media_part(part: ImageContent | VideoContent, path: str) -> None:
+    other = "video_url" if isinstance(part, ImageContent) else "image_url"
+    if other in (part.model_extra or {}):
+        raise InvalidRequestError(
+            f"A part of type {part.type} has no {other}.", param=path, code="invalid_value"
+        )
+    if isinstance(part, VideoContent) and None not in (
+        part.video_url.num_frames,
+        part.video_url.fps,
+    ):
+        raise InvalidRequestError(
+            "num_frames and fps exclude each other; send one of them.",
+            param=f"{path}.video_url.fps",
+            code="invalid_parameter_combination",
+        )
+
+
+# ------------------------------------------------------------------ errors
 
 
 def _explain(error: ValidationError) -> ApiError:
     """The first few problems; inputs are never echoed."""
-    problems = error.errors(include_url=False, include_input=False, include_context=True)
-    lines = [f"{_path(p['loc']) or 'body'}: {p['msg']}" for p in problems[:_MAX_LISTED]]
+    problems = error.errors(include_url=False, include_input=False, include_context=False)
+    lines = [_line(problem) for problem in problems[:_MAX_LISTED]]
     if len(problems) > _MAX_LISTED:
         lines.append(f"and {len(problems) - _MAX_LISTED} more")
-    return InvalidRequestError("; ".join(lines)[:1000], param=_path(problems[0]["loc"]) or None)
+    return InvalidRequestError(
+        "; ".join(lines)[:_MAX_MESSAGE_CHARS],
+        param=_param(problems[0]),
+        code=_code(problems[0]["type"]),
+    )
 
 
-_UNION_TAGS = {"str", "text", "input_text", "image_url", "input_image", "video_url", "input_video"}
+def _line(problem: ErrorDetails) -> str:
+    if problem["type"] == "union_tag_invalid":
+        return f"{_param(problem)}: Input should be one of {', '.join(sorted(_PART_TAGS))}"
+    if problem["type"] == "union_tag_not_found":
+        return f"{_param(problem)}: Field required"
+    return f"{_param(problem)}: {problem['msg']}"
 
 
-def _path(loc: tuple[int | str, ...]) -> str:
+def _code(kind: str) -> str:
+    if kind in ("missing", "union_tag_not_found"):
+        return "missing_required_parameter"
+    return "invalid_type" if kind.endswith("_type") or kind in _INVALID_TYPE else "invalid_value"
+
+
+def _param(problem: ErrorDetails) -> str:
     """pydantic's location as `messages[0].content[1].image_url.url`, without union tags."""
+    loc = problem["loc"]
     path = ""
-    for index, part in enumerate(loc):
-        if isinstance(part, int):
-            path += f"[{part}]"
-        elif part.startswith(("list[", "function-", "str")) or _is_tag(loc, index):
-            continue
-        else:
-            path += f".{part}" if path else part
-    return path
-
-
-def _is_tag(loc: tuple[int | str, ...], index: int) -> bool:
-    """A discriminator's value directly behind a list index."""
-    return index > 0 and isinstance(loc[index - 1], int) and loc[index] in _UNION_TAGS
+    for index, step in enumerate(loc):
+        if isinstance(step, int):
+            path += f"[{step}]"
+        elif not (step in _PART_TAGS and index and isinstance(loc[index - 1], int)):
+            path += f".{step}" if path else step
+    return f"{path}.type" if problem["type"].startswith("union_tag") else path

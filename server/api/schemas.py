@@ -1,17 +1,23 @@
 """The wire types of a chat completion request, as clients of OpenAI and vLLM write them.
 
-What changes meaning and is not supported is refused by name (`server.api.parse`); harmless
-unknown fields are accepted. Numbers are strict: "1" is no 1 and true is no 1.
+What changes meaning and is not supported is refused by name (`server.api.unsupported`);
+harmless unknown fields are accepted. Numbers are strict: "1" is no 1 and true is no 1.
 """
 
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
+MAX_MESSAGES = 512
+MAX_PARTS = 128
 MAX_STOP_STRINGS = 16
 MAX_STOP_CHARS = 256
 MAX_TILES = 64
 MAX_FRAMES = 128
+MAX_PRIORITY = 1_000_000
+
+Detail = Literal["auto", "low", "high"]
 
 
 class Wire(BaseModel):
@@ -27,7 +33,7 @@ class TextContent(Wire):
 
 class ImageUrl(Wire):
     url: str
-    detail: Literal["auto", "low", "high"] = "auto"
+    detail: Detail | None = None
     max_dynamic_patch: int | None = Field(None, ge=1, le=MAX_TILES)
 
 
@@ -45,29 +51,54 @@ def _bare_url(value: Any) -> Any:
 
 class ImageContent(Wire):
     type: Literal["image_url", "input_image"]
-    image_url: Annotated[ImageUrl, BeforeValidator(_bare_url)]
-    detail: Literal["auto", "low", "high"] | None = None  # input_image has it beside the URL
+    image_url: Annotated[ImageUrl, BeforeValidator(_bare_url, json_schema_input_type=Any)]
+    detail: Detail | None = None  # input_image has it beside the URL
 
 
 class VideoContent(Wire):
     type: Literal["video_url", "input_video"]
-    video_url: Annotated[VideoUrl, BeforeValidator(_bare_url)]
+    video_url: Annotated[VideoUrl, BeforeValidator(_bare_url, json_schema_input_type=Any)]
 
 
 ContentPart = Annotated[TextContent | ImageContent | VideoContent, Field(discriminator="type")]
 
 
+def _as_parts(value: Any) -> Any:
+    """A string stands for one text part."""
+    if isinstance(value, str):
+        return [{"type": "text", "text": value}]
+    if not isinstance(value, list):
+        raise PydanticCustomError("content_type", "Input should be a string or a list of parts")
+    return value
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Content = Annotated[
+    list[ContentPart],
+    Field(min_length=1, max_length=MAX_PARTS),
+    BeforeValidator(_as_parts, json_schema_input_type=str | list[ContentPart]),
+]
+StopString = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARS)]
+StopStrings = Annotated[
+    list[StopString],
+    Field(max_length=MAX_STOP_STRINGS),
+    BeforeValidator(_as_list, json_schema_input_type=str | list[str]),
+]
+
+
 class Message(Wire):
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[ContentPart] | None = None
+    content: Content
 
 
 class StreamOptions(Wire):
-    include_usage: bool = False
+    include_usage: bool | None = None
 
 
 class VideoBounds(Wire):
-    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
     num_frames: int | None = Field(None, ge=1, le=MAX_FRAMES)
     fps: float | None = Field(None, gt=0, le=60)
 
@@ -84,27 +115,27 @@ class ChatCompletionRequest(Wire):
     """POST /v1/chat/completions."""
 
     model: str | None = None
-    messages: list[Message] = Field(min_length=1, max_length=512)
+    messages: list[Message] = Field(min_length=1, max_length=MAX_MESSAGES)
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     max_tokens: int | None = Field(None, ge=1)
     max_completion_tokens: int | None = Field(None, ge=1)
     min_tokens: int | None = Field(None, ge=0)
     temperature: float | None = Field(None, ge=0, le=2)
-    top_p: float | None = Field(None, gt=0, le=1)
-    top_k: int | None = Field(None, ge=-1)
+    top_p: float | None = Field(None, ge=0, le=1)
+    top_k: int | None = Field(None, ge=-1, le=1 << 31)
     min_p: float | None = Field(None, ge=0, le=1)
     presence_penalty: float | None = Field(None, ge=-2, le=2)
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
-    repetition_penalty: float | None = Field(None, gt=0, le=2)
+    repetition_penalty: float | None = Field(None, ge=0.01, le=10)
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
-    stop: str | list[str] | None = None
+    stop: StopStrings | None = None
     stop_token_ids: list[int] | None = Field(None, max_length=64)
     ignore_eos: bool | None = None
     n: int | None = None
-    priority: int | None = Field(None, ge=-(2**31), lt=2**31)
-    cache_salt: str | None = Field(None, max_length=256)
-    user: str | None = None
+    priority: int | None = Field(None, ge=-MAX_PRIORITY, le=MAX_PRIORITY)
+    cache_salt: str | None = Field(None, max_length=256, pattern=r"^[^\r\n]*$")
+    user: str | None = Field(None, max_length=4096)
     metadata: dict[str, Any] | None = None
     store: bool | None = None
     service_tier: str | None = None

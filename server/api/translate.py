@@ -14,13 +14,13 @@ from server.api.schemas import (
     TextContent,
     VideoContent,
 )
-from server.errors import InvalidRequestError
+from server.errors import InvalidRequestError, MediaError
 from server.media.types import LoadedMedia, MediaRequest
 from server.prompt.types import ChatMessage, MediaPart, TextPart
 from server.settings import MediaLimits
 
 T = TypeVar("T")
-_DETAIL_TILES = {"low": 1, "high": None, "auto": None}  # None: the checkpoint's maximum
+_GREEDY_BELOW = 1e-5  # dividing by less would overflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +40,16 @@ def media_requests(
     media = [
         _media_request(part, f"messages[{i}].content[{j}]", bounds, tiles)
         for i, message in enumerate(request.messages)
-        for j, part in _media_parts(message, i)
+        for j, part in enumerate(message.content)
+        if not isinstance(part, TextContent)
     ]
     for kind, limit in (("image", limits.image), ("video", limits.video)):
         count = sum(item.kind == kind for item in media)
         if count > limit:
-            raise InvalidRequestError(
+            raise MediaError(
                 f"The request has {count} {kind}s; at most {limit} are allowed.",
                 param="messages",
-                code="too_many_media",
+                code="media_too_many",
             )
     return media
 
@@ -56,7 +57,7 @@ def media_requests(
 def chat_messages(request: ChatCompletionRequest, media: list[LoadedMedia]) -> list[ChatMessage]:
     """The conversation with its loaded media in their places."""
     loaded = iter(media)
-    return [_chat_message(message, index, loaded) for index, message in enumerate(request.messages)]
+    return [_chat_message(message, loaded) for message in request.messages]
 
 
 def sampling_params(
@@ -69,8 +70,8 @@ def sampling_params(
     wanted = request.max_completion_tokens or request.max_tokens or room
     return SamplingParams(
         max_tokens=min(wanted, room),
-        temperature=_or(request.temperature, defaults.temperature),
-        top_p=_or(request.top_p, defaults.top_p),
+        temperature=_temperature(request, defaults),
+        top_p=_or(request.top_p, defaults.top_p) or 1.0,
         top_k=max(0, _or(request.top_k, defaults.top_k)),
         min_p=_or(request.min_p, 0.0),
         presence_penalty=_or(request.presence_penalty, 0.0),
@@ -83,25 +84,27 @@ def sampling_params(
     )
 
 
-def stop_strings(request: ChatCompletionRequest) -> tuple[str, ...]:
-    return (request.stop,) if isinstance(request.stop, str) else tuple(request.stop or ())
+def check_token_ids(request: ChatCompletionRequest, vocab_size: int) -> None:
+    """Every index that reaches the worker is checked here."""
+    for index, token_id in enumerate(request.stop_token_ids or ()):
+        if not 0 <= token_id < vocab_size:
+            raise InvalidRequestError(
+                f"Token ids lie between 0 and {vocab_size - 1}.",
+                param=f"stop_token_ids[{index}]",
+                code="invalid_value",
+            )
+
+
+def _temperature(request: ChatCompletionRequest, defaults: GenerationDefaults) -> float:
+    """A `top_p` of 0 leaves one token, which is greedy too."""
+    if request.top_p == 0:
+        return 0.0
+    temperature = _or(request.temperature, defaults.temperature)
+    return temperature if temperature >= _GREEDY_BELOW else 0.0
 
 
 def _or(value: T | None, default: T) -> T:
     return default if value is None else value
-
-
-def _media_parts(message: Message, index: int) -> Iterator[tuple[int, ImageContent | VideoContent]]:
-    if isinstance(message.content, list):
-        for j, part in enumerate(message.content):
-            if isinstance(part, TextContent):
-                continue
-            if message.role != "user":
-                raise InvalidRequestError(
-                    "Only user messages may have images and videos.",
-                    param=f"messages[{index}].content[{j}]",
-                )
-            yield j, part
 
 
 def _media_request(
@@ -110,10 +113,6 @@ def _media_request(
     if isinstance(part, ImageContent):
         return _image_request(part, path, bounds, tiles)
     video = part.video_url
-    if video.num_frames is not None and video.fps is not None:
-        raise InvalidRequestError(
-            "num_frames and fps exclude each other.", param=f"{path}.video_url.fps"
-        )
     own = video.num_frames is not None or video.fps is not None
     return MediaRequest(
         "video",
@@ -130,11 +129,13 @@ def _image_request(
     image = part.image_url
     max_tiles = image.max_dynamic_patch
     if max_tiles is None:
-        max_tiles = _DETAIL_TILES[part.detail or image.detail] or bounds.max_tiles
+        by_detail = {"low": 1, "high": tiles.max_tiles}
+        max_tiles = by_detail.get(image.detail or part.detail or "auto", bounds.max_tiles)
     if max_tiles is not None and max_tiles > tiles.max_tiles:
         raise InvalidRequestError(
             f"max_dynamic_patch is at most {tiles.max_tiles} for this model.",
             param=f"{path}.image_url.max_dynamic_patch",
+            code="invalid_value",
         )
     return MediaRequest("image", image.url, f"{path}.image_url.url", max_tiles=max_tiles)
 
@@ -157,16 +158,10 @@ def _max_tiles(bounds: ProcessorBounds) -> int | None:
     return bounds.max_dynamic_patch or bounds.max_patches
 
 
-def _chat_message(message: Message, index: int, loaded: Iterator[LoadedMedia]) -> ChatMessage:
-    role = "system" if message.role == "developer" else message.role
-    if message.content is None:
-        if role != "assistant":
-            raise InvalidRequestError("content is missing.", param=f"messages[{index}].content")
-        return ChatMessage(role, [])
-    if isinstance(message.content, str):
-        return ChatMessage(role, [TextPart(message.content)])
+def _chat_message(message: Message, loaded: Iterator[LoadedMedia]) -> ChatMessage:
+    """`developer` is OpenAI's newer word for system."""
     parts = [
         TextPart(part.text) if isinstance(part, TextContent) else MediaPart(next(loaded))
         for part in message.content
     ]
-    return ChatMessage(role, parts)
+    return ChatMessage("system" if message.role == "developer" else message.role, parts)

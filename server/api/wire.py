@@ -1,8 +1,9 @@
 """Domain → wire: the JSON of completions, chunks, usage and errors. Pure functions."""
 
-import json
 import time
 from typing import Any
+
+import msgspec
 
 from server.engine.types import TextDelta
 from server.errors import ApiError
@@ -15,8 +16,11 @@ KEEP_ALIVE = b": keep-alive\n\n"
 class CompletionWire:
     """The fields that all pieces of one answer share."""
 
-    def __init__(self, request_id: str, model: str) -> None:
+    def __init__(self, request_id: str, model: str, *, with_usage: bool = False) -> None:
         self._head = {"id": f"chatcmpl-{request_id}", "created": int(time.time()), "model": model}
+        self._null_usage: dict[str, Any] = {"usage": None} if with_usage else {}
+        # A text chunk is two fixed pieces around the text: nothing is built per token.
+        self._before, self._after = self._chunk({"content": "\0"}, None).rsplit(b'"\\u0000"', 1)
 
     def completion(self, text: str, finish_reason: str, usage: dict[str, Any]) -> dict[str, Any]:
         choice = {
@@ -32,22 +36,23 @@ class CompletionWire:
             "usage": usage,
         }
 
-    def first_chunk(self, *, with_usage: bool) -> bytes:
-        return self._chunk({"role": "assistant", "content": ""}, None, with_usage)
+    def first_chunk(self) -> bytes:
+        return self._chunk({"role": "assistant", "content": ""}, None)
 
-    def chunk(self, delta: TextDelta, *, with_usage: bool) -> bytes:
-        content = {"content": delta.text} if delta.text else {}
-        return self._chunk(content, delta.finish_reason, with_usage)
+    def chunk(self, delta: TextDelta) -> bytes:
+        if delta.finish_reason is None:
+            return self._before + msgspec.json.encode(delta.text) + self._after
+        return self._chunk({"content": delta.text} if delta.text else {}, delta.finish_reason)
 
     def usage_chunk(self, usage: dict[str, Any]) -> bytes:
         return event(
             {**self._head, "object": "chat.completion.chunk", "choices": [], "usage": usage}
         )
 
-    def _chunk(self, delta: dict[str, str], finish_reason: str | None, with_usage: bool) -> bytes:
+    def _chunk(self, delta: dict[str, str], finish_reason: str | None) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-        chunk = {**self._head, "object": "chat.completion.chunk", "choices": [choice]}
-        return event({**chunk, "usage": None} if with_usage else chunk)
+        head = {**self._head, "object": "chat.completion.chunk"}
+        return event({**head, "choices": [choice], **self._null_usage})
 
 
 def usage(prompt: PreparedPrompt, num_completion_tokens: int) -> dict[str, Any]:
@@ -81,4 +86,4 @@ def event(content: dict[str, Any]) -> bytes:
 
 
 def dumps(content: dict[str, Any]) -> bytes:
-    return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+    return msgspec.json.encode(content)

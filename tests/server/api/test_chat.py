@@ -40,14 +40,16 @@ def url(tiny_checkpoint: Path, engine: FakeEngine, media: FakeMedia) -> Iterator
 
 def post(url: str, body: Any, **options: Any) -> httpx.Response:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return httpx.post(f"{url}/v1/chat/completions", content=content, **options)
+    headers = {"Content-Type": "application/json", **options.pop("headers", {})}
+    return httpx.post(f"{url}/v1/chat/completions", content=content, headers=headers, **options)
 
 
-def events(response: httpx.Response) -> list[Any]:
+def events(response: httpx.Response, *, is_failed: bool = False) -> list[Any]:
     parts = response.text.split("\n\n")
-    assert parts[-1] == "" and parts[-2] == "data: [DONE]"
-    assert all(part.startswith("data: ") for part in parts[:-1])
-    return [json.loads(part.removeprefix("data: ")) for part in parts[:-2]]
+    assert parts.pop() == ""
+    assert is_failed or parts.pop() == "data: [DONE]"
+    assert all(part.startswith("data: ") for part in parts)
+    return [json.loads(part.removeprefix("data: ")) for part in parts]
 
 
 def error_of(response: httpx.Response) -> dict[str, Any]:
@@ -85,20 +87,22 @@ def test_usage_comes_last_when_asked(url: str) -> None:
 
 
 def test_openai_client(url: str) -> None:
-    client = openai.OpenAI(base_url=f"{url}/v1", api_key="none")
     message: Any = [{"role": "user", "content": "Hi"}]
-    answer = client.chat.completions.create(model="tiny", messages=message)
-    assert answer.choices[0].message.content == "Hello 👋"
-    stream = client.chat.completions.create(model="tiny", messages=message, stream=True)
-    assert "".join(chunk.choices[0].delta.content or "" for chunk in stream) == "Hello 👋"
-    assert [model.id for model in client.models.list()] == ["tiny"]
+    with openai.OpenAI(base_url=f"{url}/v1", api_key="none") as client:
+        answer = client.chat.completions.create(model="tiny", messages=message)
+        assert answer.choices[0].message.content == "Hello 👋"
+        stream = client.chat.completions.create(model="tiny", messages=message, stream=True)
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in stream) == "Hello 👋"
+        assert [model.id for model in client.models.list()] == ["tiny"]
 
 
 async def test_async_openai_client(url: str) -> None:
-    client = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none")
     message: Any = [{"role": "user", "content": "Hi"}]
-    stream = await client.chat.completions.create(model="tiny", messages=message, stream=True)
-    assert "".join([c.choices[0].delta.content or "" async for c in stream]) == "Hello 👋"
+    async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none") as client:
+        answer = await client.chat.completions.create(model="tiny", messages=message)
+        assert answer.choices[0].message.content == "Hello 👋"
+        stream = await client.chat.completions.create(model="tiny", messages=message, stream=True)
+        assert "".join([c.choices[0].delta.content or "" async for c in stream]) == "Hello 👋"
 
 
 def test_media_parts_reach_the_loader_in_order(
@@ -190,7 +194,7 @@ BAD_BODIES: list[tuple[Any, str | None]] = [
     ({**HELLO, "temperature": "1"}, "temperature"),
     ({**HELLO, "temperature": True}, "temperature"),
     (b'{"messages": [{"role": "user", "content": "x"}], "temperature": 1e400}', "temperature"),
-    ({**HELLO, "top_p": 0}, "top_p"),
+    ({**HELLO, "top_p": -0.1}, "top_p"),
     ({**HELLO, "max_tokens": 0}, "max_tokens"),
     ({**HELLO, "max_tokens": 2, "max_completion_tokens": 3}, "max_completion_tokens"),
     ({**HELLO, "seed": 2**64}, "seed"),
@@ -272,7 +276,7 @@ def test_an_engine_failure_is_a_500_or_an_error_event(tiny_checkpoint: Path) -> 
     with run_server(make_app(tiny_checkpoint, FakeEngine(break_down))) as url:
         response = post(url, HELLO)
         assert response.status_code == 500 and error_of(response)["code"] == "engine_error"
-        chunks = events(post(url, {**HELLO, "stream": True}))
+        chunks = events(post(url, {**HELLO, "stream": True}), is_failed=True)
         assert chunks[-1]["error"]["code"] == "engine_error"
 
 
