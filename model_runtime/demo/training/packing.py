@@ -15,6 +15,8 @@ from model_runtime.demo.training.visual_words import pixel_values
 
 HIDDEN = -1e9
 ROW_TOKENS = 384
+ENDING_TOKENS = 2
+ENDING_WEIGHT = 0.3
 
 
 @dataclass(slots=True)
@@ -96,11 +98,18 @@ class Encoder:
             asked = self._encode(f"{opening}{question}<|im_end|>\n<|im_start|>assistant\n")
             said = self._encode(f"{answer}<|im_end|>")
             doc.answers.append(Answer(kind, len(doc) + len(asked), len(doc) + len(asked + said)))
-            doc.weights += [0.0] * len(asked) + [len(said) ** -0.5] * len(said)
+            doc.weights += [0.0] * len(asked) + answer_weights(len(said))
             doc.ids += asked + said
         num_new = len(doc.ids) - start
         doc.branches += [branch] * num_new
         doc.positions += range(prefix_len, prefix_len + num_new)
+
+
+def answer_weights(num_tokens: int) -> list[float]:
+    """Long answers count more than short ones, but less per token; where they end counts fully."""
+    weight = num_tokens**-0.5
+    ending = min(num_tokens, ENDING_TOKENS)
+    return [weight] * (num_tokens - ending) + [max(weight, ENDING_WEIGHT)] * ending
 
 
 def pack(docs: Sequence[Document], micro_tokens: int) -> list[list[list[Document]]]:

@@ -11,6 +11,8 @@ Turn = tuple[str, str, str]
 ORDINALS = ("first", "second", "third")
 EXACT_SHARE = 0.55
 """How often the first, canonical phrasing is used."""
+EXTRAS_SHARE = 0.4
+"""How often a rarer question about several shapes is asked."""
 
 COLOR = ("What color is the shape?", "What colour is the shape?", "What color is it?",
          "Which color is the shape?", "What is the color of the shape?", "Name the color.",
@@ -125,13 +127,14 @@ def describe_turn(rng: Random, scene: Scene) -> Turn:
 
 
 def picture_turns(rng: Random, scene: Scene) -> list[Turn]:
-    """Every kind of question that the scene answers without doubt, in random order."""
+    """Questions that the scene answers without doubt, in random order."""
     turns: list[Turn | None] = [describe_turn(rng, scene), count_turn(rng, scene)]
-    if scene.shapes:
+    if len(scene.shapes) == 1:
         turns += [color_turn(rng, scene), shape_turn(rng, scene)]
     if len(scene.shapes) > 1:
         turns += [side_turn(rng, scene), side_turn(rng, scene)]
-        turns += [height_turn(rng, scene), shape_color_turn(rng, scene)]
+        extras = (color_turn, shape_turn, height_turn, shape_color_turn)
+        turns += [make(rng, scene) for make in extras if rng.random() < EXTRAS_SHARE]
     found = list(dict.fromkeys(turn for turn in turns if turn))
     rng.shuffle(found)
     return found

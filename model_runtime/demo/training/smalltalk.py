@@ -56,7 +56,7 @@ def random_turn(rng: Random) -> Turn:
         kind, asked, answer = rng.choice(INTENTS[:3] if draw < 0.36 else INTENTS)
         return phrase(rng, asked), answer, kind
     if draw < 0.65:
-        last = rng.choice((50, 50, 50, 10, 20, 5, 30, rng.randint(2, 50)))
+        last = rng.choice((50, 50, 50, 10, 10, 20, 5, rng.randint(2, 50)))
         counted = ", ".join(str(number) for number in range(1, last + 1))
         return phrase(rng, COUNT_TO, last=str(last)), f"{counted}.", "counting"
     if draw < 0.85:
