@@ -25,7 +25,8 @@ class SettingsError(Exception):
 
 
 def _option(default: Any, help_text: str, **more: Any) -> Any:
-    return field(default=default, metadata={"help": help_text, **more})
+    is_shown = not more.get("secret", False)
+    return field(default=default, repr=is_shown, metadata={"help": help_text, **more})
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class ServerSettings:
     model: str | None = _option(None, "hub id or local folder; without it: the embedded demo")
     host: str = _option("127.0.0.1", "address to listen on")
     port: int = _option(8000, "port to listen on; 0 takes a free one")
-    api_key: tuple[str, ...] = _option((), "key that clients must send; repeatable")
+    api_key: tuple[str, ...] = _option((), "key that clients must send; repeatable", secret=True)
     require_api_key: bool = _option(False, "refuse to start without --api-key off loopback")
     served_model_name: str | None = _option(None, "model name in the API; default: as given")
     revision: str | None = _option(None, "branch, tag or commit of the hub repository")
