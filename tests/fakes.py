@@ -110,6 +110,23 @@ class FakeMedia:
         return [_loaded(request) for request in requests]
 
 
+class HangingMedia(FakeMedia):
+    """Its host never answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.was_cancelled = threading.Event()
+
+    async def load_all(self, requests: Sequence[MediaRequest]) -> list[LoadedMedia]:
+        if not requests:
+            return []
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.was_cancelled.set()
+        return []
+
+
 def _loaded(request: MediaRequest) -> LoadedMedia:
     count = 1 if request.kind == "image" else request.num_frames or 2
     name = request.url.encode()
