@@ -1,0 +1,42 @@
+"""The documents tell the truth about names: settings, commands, files."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from server.media.settings import MediaSettings
+from server.settings import ServerSettings, flag
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    text = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    for setting in dataclasses.fields(ServerSettings):
+        name = "MODEL" if setting.name == "model" else flag(setting.name)
+        default = "" if setting.default in (None, (), "") else f"`{setting.default}`"
+        assert f"| `{name}` | {default} | {setting.metadata['help']} |" in text
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text(encoding="utf-8")):
+        assert (document.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_make_commands_exist(document: Path) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for name in re.findall(r"\bmake ([a-z]+)\b", document.read_text(encoding="utf-8")):
+        assert re.search(rf"^{name}:", makefile, re.MULTILINE), name
+
+
+def test_media_limits_are_those_of_the_code() -> None:
+    text = (ROOT / "docs" / "media.md").read_text(encoding="utf-8")
+    limits = MediaSettings()
+    assert f"{limits.max_image_bytes >> 20} MiB, {limits.max_video_bytes >> 20} MiB" in text
+    assert f"{limits.max_image_pixels // 10**6} megapixels" in text
+    assert f"{limits.max_video_frames:,} frames" in text
