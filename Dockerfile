@@ -28,7 +28,7 @@ LABEL org.opencontainers.image.title="internvl-server" \
 RUN useradd --create-home --uid 10001 internvl && mkdir -p /models && chown internvl /models
 COPY --from=build /opt/venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH HF_HOME=/models PYTHONUNBUFFERED=1
-USER internvl
+USER 10001
 WORKDIR /home/internvl
 EXPOSE 8000
 VOLUME /models
