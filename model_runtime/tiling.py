@@ -63,9 +63,8 @@ def sample_frame_indices(num_available: int, num_wanted: int) -> list[int]:
     """Frame indices at the midpoints of `num_wanted` equal segments.
 
     Asking for more frames than there are takes every frame. Same indices as transformers'
-    `InternVLVideoProcessor.sample_frames` with its default initial shift.
+    `InternVLVideoProcessor.sample_frames` with its default initial shift, in whole numbers.
     """
     if num_wanted >= num_available:
         return list(range(num_available))
-    segment = num_available / num_wanted
-    return [int(segment / 2 + segment * i) for i in range(num_wanted)]
+    return [(2 * i + 1) * num_available // (2 * num_wanted) for i in range(num_wanted)]

@@ -14,7 +14,7 @@ import httpcore
 
 from server.errors import MediaError
 from server.media.address import parse_networks
-from server.media.dialer import AddressNotAllowedError, GuardedBackend
+from server.media.dialer import WEB_PORTS, AddressNotAllowedError, GuardedBackend
 from server.media.settings import MediaSettings
 from server.media.types import MediaRequest
 from server.media.url import WebUrl, parse_web_url, scheme_of
@@ -55,18 +55,22 @@ class Fetcher:
         try:
             async with asyncio.timeout(self._settings.fetch_timeout_s(request.kind)):
                 return await self._follow(url, request)
-        except AddressNotAllowedError as error:
-            if url.is_literal_address or url.port not in (80, 443):
-                raise _blocked(request.param) from error
-            raise _failed(request.param) from error
         except (TimeoutError, OSError, httpcore.ConnectError, *_HTTP_ERRORS) as error:
             raise _failed(request.param) from error
 
     async def _follow(self, url: WebUrl, request: MediaRequest) -> bytes:
-        """The chain of redirects, each hop through the same gate."""
-        for _ in range(self._settings.max_redirects + 1):
-            async with self._slots[url.host]:
-                body, location = await self._get(url, request)
+        """The chain of redirects, each hop through the same gate.
+
+        Only a URL that plainly names a forbidden place is called blocked; whatever a name or
+        a redirect leads to is a failed fetch, so that answers do not map the network.
+        """
+        for hop in range(self._settings.max_redirects + 1):
+            try:
+                async with self._slots[url.host]:
+                    body, location = await self._get(url, request)
+            except AddressNotAllowedError as error:
+                is_plain = hop == 0 and (url.is_literal_address or url.port not in WEB_PORTS)
+                raise (_blocked if is_plain else _failed)(request.param) from error
             if location is None:
                 return body
             url = self._next_hop(url, location, request.param)

@@ -28,10 +28,13 @@ def read_local_file(request: MediaRequest, folder: str, max_bytes: int) -> bytes
         raise MediaError(
             "The file cannot be read.", param=request.param, code="media_fetch_failed"
         ) from error
-    with open(fd, "rb") as file:
+    try:
         if not _is_regular_inside(fd, root):
             raise _blocked(request.param)
-        data = file.read(max_bytes + 1)
+        with open(fd, "rb", closefd=False) as file:
+            data = file.read(max_bytes + 1)
+    finally:
+        os.close(fd)
     if len(data) > max_bytes:
         raise MediaError(
             f"The {request.kind} is larger than {max_bytes >> 20} MiB.",
