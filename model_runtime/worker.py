@@ -40,7 +40,10 @@ def serve(config: EngineConfig, link: WorkerLink[ToWorker]) -> None:
 
     try:
         core, ready = load_engine(config)
-    except (CheckpointError, OSError, ValueError, RuntimeError) as error:
+    except CheckpointError as error:  # the user's to mend; the message says how
+        link.send(WorkerFailed(str(error)))
+        return
+    except Exception as error:
         logger.exception("loading failed")
         link.send(WorkerFailed(f"{type(error).__name__}: {error}"))
         return

@@ -47,7 +47,7 @@ def _measure(job: DecodeJob) -> tuple[int, float]:
     count, first, last = 0, None, 0.0
     with _open(job) as container:
         stream = _video_stream(container)
-        for packet in _packets(container, stream):
+        for packet in _until_broken(container.demux(stream)):
             if not packet.size:
                 continue
             count += 1
@@ -86,32 +86,25 @@ def _frames_at(job: DecodeJob, wanted: list[int]) -> list[Image.Image]:
 
 
 def _decode(container: Any, limits: Limits) -> Iterator[VideoFrame]:
-    """Frames that decode; a broken tail ends the video."""
+    """Frames under the pixel limit, which a stream may change midway."""
     stream = _video_stream(container)
     stream.codec_context.options = {"max_pixels": str(limits.max_video_pixels)}
-    frames = container.decode(stream)
-    while True:
-        try:
-            frame = next(frames, None)
-        except (av.error.FFmpegError, ValueError):
-            return
-        if frame is None:
-            return
+    for frame in _until_broken(container.decode(stream)):
         if frame.width * frame.height > limits.max_video_pixels:
             raise _too_large(limits)
         yield frame
 
 
-def _packets(container: Any, stream: Any) -> Iterator[Any]:
-    packets = container.demux(stream)
+def _until_broken(items: Iterator[Any]) -> Iterator[Any]:
+    """The items up to the first that does not decode: a broken tail ends the video."""
     while True:
         try:
-            packet = next(packets, None)
+            item = next(items, None)
         except (av.error.FFmpegError, ValueError):
             return
-        if packet is None:
+        if item is None:
             return
-        yield packet
+        yield item
 
 
 def _open(job: DecodeJob) -> Any:
