@@ -1,5 +1,6 @@
 """Fixtures that several parts share."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -10,7 +11,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.checkpoints import make_checkpoint
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve busy machines
+
+from tests.checkpoints import make_checkpoint  # noqa: E402 - imports torch
 
 
 @pytest.fixture(scope="session")
