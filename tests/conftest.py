@@ -13,7 +13,7 @@ import pytest
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve busy machines
 
-from tests.checkpoints import make_checkpoint  # noqa: E402 - imports torch
+from tests.checkpoints import make_checkpoint
 
 
 @pytest.fixture(scope="session")
