@@ -1,23 +1,20 @@
-"""Paged attention over a packed batch, and its registration with transformers.
+"""Paged attention over a packed batch.
 
 The batch and the cache travel as forward arguments to every layer; nothing is global.
 `gathered_attention` is the naive truth: one sequence at a time, keys gathered, one mask.
-`paged_attention` is what runs; a test compares the two.
+`attend` is what runs; a test compares the two.
 """
 
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from transformers import AttentionInterface
 
 from model_runtime.batch import Batch, PrefillChunk
 from model_runtime.kv_cache import KVCache
 
-ATTENTION_NAME = "internvl_paged"
 
-
-def paged_attention(
+def attend(
     query: torch.Tensor,  # [num_tokens, num_heads, head_dim]
     key: torch.Tensor,  # [num_tokens, num_kv_heads, head_dim]
     value: torch.Tensor,
@@ -27,8 +24,7 @@ def paged_attention(
     cache: KVCache,
     scale: float,
 ) -> torch.Tensor:
-    """Write the step's keys and values, then attend."""
-    cache.write(layer, batch.slot_mapping, key, value)
+    """Attend to the sequences' contexts; the step's own keys and values are cached already."""
     keys, values = cache.keys[layer], cache.values[layer]
     output = torch.empty_like(query)
     for chunk in batch.prefills:
@@ -94,26 +90,3 @@ def _decode(
         scale=scale,
     )
     return output.reshape(num_decodes, num_heads, head_dim)
-
-
-def _transformers_attention(
-    module: torch.nn.Module,
-    query: torch.Tensor,  # [1, num_heads, num_tokens, head_dim]
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    *,
-    scaling: float,
-    batch: Batch,
-    cache: KVCache,
-    **_: Any,
-) -> tuple[torch.Tensor, None]:
-    """transformers' attention hook: unpack its layout, attend, give `[1, num_tokens, ...]` back."""
-    assert attention_mask is None, "a packed batch carries no mask. This is a bug."
-    packed = (tensor.squeeze(0).transpose(0, 1) for tensor in (query, key, value))
-    layer: int = module.layer_idx  # type: ignore[assignment]
-    output = paged_attention(*packed, layer=layer, batch=batch, cache=cache, scale=scaling)
-    return output.unsqueeze(0), None
-
-
-AttentionInterface.register(ATTENTION_NAME, _transformers_attention)

@@ -10,7 +10,9 @@ from model_runtime.block_pool import BlockPool
 from model_runtime.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from model_runtime.core import EngineCore
 from model_runtime.kv_cache import KVCache, count_blocks
-from model_runtime.model import MODEL_IMPL, TransformersModel
+from model_runtime.model import Model
+from model_runtime.native.config import UnsupportedError
+from model_runtime.native.model import NativeModel
 from model_runtime.protocol import EngineConfig, WorkerReady
 from model_runtime.runner import ModelRunner
 from model_runtime.vision import VisionEncoder
@@ -27,7 +29,7 @@ def load_engine(config: EngineConfig) -> tuple[EngineCore, WorkerReady]:
     started = time.monotonic()
     checkpoint = load_checkpoint(Path(config.checkpoint_path), config.checkpoint_path)
     device = choose_device(config.device)
-    model = TransformersModel(checkpoint, dtype=choose_dtype(config.dtype), device=device)
+    model = load_model(config, checkpoint, device)
     max_model_len = limit_model_len(config, checkpoint)
     num_blocks = count_blocks(config, model.kv_geometry, max_model_len, device)
     max_model_len = fit_model_len(config, max_model_len, num_blocks)
@@ -38,7 +40,7 @@ def load_engine(config: EngineConfig) -> tuple[EngineCore, WorkerReady]:
         block_size=config.block_size,
         device=str(device),
         dtype=str(model.dtype).removeprefix("torch."),
-        model_impl=MODEL_IMPL,
+        model_impl=model.impl,
         load_time_s=time.monotonic() - started,
     )
     logger.info("model loaded: %s", ready)
@@ -48,7 +50,7 @@ def load_engine(config: EngineConfig) -> tuple[EngineCore, WorkerReady]:
 def _assemble(
     config: EngineConfig,
     checkpoint: Checkpoint,
-    model: TransformersModel,
+    model: Model,
     num_blocks: int,
     max_model_len: int,
 ) -> EngineCore:
@@ -65,16 +67,36 @@ def _assemble(
     )
 
 
+def load_model(config: EngineConfig, checkpoint: Checkpoint, device: torch.device) -> Model:
+    """The implementation the user wants; auto takes the native one when it knows every module."""
+    from transformers import AutoConfig
+
+    dtype = choose_dtype(config.dtype)
+    model_config = AutoConfig.from_pretrained(checkpoint.path)
+    if config.model_impl != "transformers":
+        try:
+            model = NativeModel(checkpoint, model_config, dtype=dtype, device=device)
+            logger.info("model implementation: native")
+            return model
+        except UnsupportedError as error:
+            if config.model_impl == "native":
+                raise CheckpointError(f"--model-impl native: {error}.") from error
+            logger.info("model implementation: transformers, since %s", error)
+    from model_runtime.transformers_model import TransformersModel  # slow import
+
+    return TransformersModel(checkpoint, model_config, dtype=dtype, device=device)
+
+
 def choose_device(name: str) -> torch.device:
     if name != "auto":
         return torch.device(name)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def choose_dtype(name: str) -> torch.dtype | str:
-    """torch's dtype, or "auto": the checkpoint's own."""
+def choose_dtype(name: str) -> torch.dtype | None:
+    """torch's dtype, or None for "auto": the checkpoint's own."""
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    return dtypes.get(name, "auto")
+    return dtypes.get(name)
 
 
 def limit_model_len(config: EngineConfig, checkpoint: Checkpoint) -> int:

@@ -67,6 +67,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint_path: str
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str = "auto"  # auto | cpu | cuda | cuda:N
+    model_impl: Literal["auto", "native", "transformers"] = "auto"
     max_model_len: int | None = None  # None: the checkpoint's
     max_num_seqs: int = 64
     max_num_batched_tokens: int = 2048  # token budget of one step

@@ -4,7 +4,7 @@ import torch
 
 from model_runtime.batch import Batch, build_batch
 from model_runtime.kv_cache import KVCache
-from model_runtime.model import TransformersModel
+from model_runtime.model import Model
 from model_runtime.scheduler import ScheduledStep
 from model_runtime.vision import VisionEncoder
 
@@ -13,7 +13,7 @@ class ModelRunner:
     """Brings the model, its KV cache and the vision encoder together for a step."""
 
     def __init__(
-        self, model: TransformersModel, cache: KVCache, vision: VisionEncoder, block_size: int
+        self, model: Model, cache: KVCache, vision: VisionEncoder, block_size: int
     ) -> None:
         self._model = model
         self._cache = cache

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import torch
 
 from model_runtime.checkpoint import TileProcessing
-from model_runtime.model import TransformersModel
+from model_runtime.model import Model
 from model_runtime.protocol import TileSet
 
 
@@ -16,9 +16,7 @@ class VisionEncoder:
     Two live sequences with the same content hash share one embedding.
     """
 
-    def __init__(
-        self, model: TransformersModel, tiles: TileProcessing, max_tiles_per_pass: int
-    ) -> None:
+    def __init__(self, model: Model, tiles: TileProcessing, max_tiles_per_pass: int) -> None:
         self._model = model
         self._tiles = tiles
         self._max_tiles_per_pass = max_tiles_per_pass

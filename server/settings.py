@@ -55,6 +55,9 @@ class ServerSettings:
         "auto", "weights' type; auto takes the checkpoint's"
     )
     device: str = _option("auto", "auto, cpu, cuda or cuda:N")
+    model_impl: Literal["auto", "native", "transformers"] = _option(
+        "auto", "auto takes native when it knows the checkpoint, else transformers"
+    )
     max_model_len: int | None = _option(None, "context length; default: the checkpoint's")
     max_num_seqs: int = _option(_ENGINE["max_num_seqs"], "sequences computed at a time")
     max_num_batched_tokens: int = _option(

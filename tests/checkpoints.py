@@ -63,6 +63,8 @@ def make_checkpoint(
     seed: int = 0,
     tied: bool = True,
     text: Literal["qwen2", "qwen3"] = "qwen2",
+    vision: Literal["300m", "6b"] = "300m",
+    shard_bytes: int | None = None,
     tile: int = 56,
     context_len: int = 2048,
     num_text_layers: int = 2,
@@ -75,14 +77,15 @@ def make_checkpoint(
     """
     vocab, merges = _train_bpe()
     tokenizer = make_tokenizer(vocab, merges)
-    config = _make_config(tokenizer, tied, text, tile, context_len, num_text_layers)
+    config = _make_config(tokenizer, tied, text, vision, tile, context_len, num_text_layers)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = InternVLForConditionalGeneration(config)
         _spread_weights(model)
         _quieten(model, tokenizer)
     model.generation_config = _make_generation_config(config)
-    model.to(dtype).eval().save_pretrained(folder)
+    shards = {} if shard_bytes is None else {"max_shard_size": shard_bytes}
+    model.to(dtype).eval().save_pretrained(folder, **shards)
     tokenizer.save_pretrained(folder)
     _write_processor(folder, tile, max_tiles)
     return folder
@@ -124,11 +127,17 @@ def _train_bpe() -> tuple[dict[str, int], list[tuple[str, str]]]:
 
 
 def _make_config(
-    tokenizer: Qwen2Tokenizer, tied: bool, text: str, tile: int, context_len: int, num_layers: int
+    tokenizer: Qwen2Tokenizer,
+    tied: bool,
+    text: str,
+    vision: str,
+    tile: int,
+    context_len: int,
+    num_layers: int,
 ) -> InternVLConfig:
     image_token_id = tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>")
     config = InternVLConfig(
-        vision_config=_make_vision_config(tile),
+        vision_config=_make_vision_config(tile, is_6b=vision == "6b"),
         text_config=_make_text_config(tokenizer, tied, text, context_len, num_layers),
         image_token_id=image_token_id,
         image_seq_length=(tile // PATCH_SIZE) ** 2 // 4,
@@ -139,7 +148,8 @@ def _make_config(
     return config
 
 
-def _make_vision_config(tile: int) -> InternVLVisionConfig:
+def _make_vision_config(tile: int, *, is_6b: bool) -> InternVLVisionConfig:
+    """InternViT-300M's variant, or 6B's: RMS norms, normed queries and keys, no q/k/v biases."""
     return InternVLVisionConfig(
         hidden_size=32,
         num_hidden_layers=2,
@@ -147,9 +157,9 @@ def _make_vision_config(tile: int) -> InternVLVisionConfig:
         intermediate_size=64,
         image_size=tile,
         patch_size=PATCH_SIZE,
-        attention_bias=True,
-        use_qk_norm=False,
-        norm_type="layer_norm",
+        attention_bias=not is_6b,
+        use_qk_norm=is_6b,
+        norm_type="rms_norm" if is_6b else "layer_norm",
         layer_norm_eps=1e-6,
         layer_scale_init_value=0.1,
     )

@@ -8,10 +8,12 @@ import numpy as np
 import torch
 from transformers import InternVLForConditionalGeneration
 
+from model_runtime.batch import build_batch
 from model_runtime.checkpoint import Checkpoint, load_checkpoint
 from model_runtime.core import EngineCore
+from model_runtime.kv_cache import KVCache
 from model_runtime.loader import load_engine
-from model_runtime.model import normalise
+from model_runtime.model import Model, normalise
 from model_runtime.protocol import (
     AddRequest,
     EngineConfig,
@@ -20,6 +22,8 @@ from model_runtime.protocol import (
     SequenceOutput,
     TileSet,
 )
+from model_runtime.scheduler import ScheduledSequence, ScheduledStep
+from model_runtime.sequence import Sequence
 
 GREEDY = SamplingParams(max_tokens=12, temperature=0.0)
 
@@ -125,3 +129,20 @@ class Oracle:
         ]
         pixels = torch.from_numpy(np.concatenate(parts))
         return {"pixel_values": normalise(pixels, self.checkpoint.tiles)}
+
+
+@torch.inference_mode()
+def prompt_logits(
+    model: Model, token_ids: list[int], start: int, pixels: torch.Tensor
+) -> torch.Tensor:
+    """Logits of every prompt position; the tiles' embeddings stand from `start` on."""
+    request = AddRequest("r", token_ids, GREEDY)
+    sequence = Sequence(request, 0)
+    sequence.block_table = list(range(-(-len(token_ids) // 16)))
+    step = ScheduledStep(prefills=[ScheduledSequence(sequence, 0, len(token_ids))])
+    batch = build_batch(step, 16, model.device)
+    cache = KVCache(model.kv_geometry, len(sequence.block_table), 16, model.device)
+    embeddings = model.embed(batch.input_ids)
+    features = model.encode_tiles(pixels).flatten(0, 1)
+    embeddings[start : start + len(features)] = features
+    return model.logits(model.forward(embeddings, batch, cache))

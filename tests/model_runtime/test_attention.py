@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from model_runtime.attention import gathered_attention, paged_attention
+from model_runtime.attention import attend, gathered_attention
 from model_runtime.batch import Batch, PrefillChunk, build_batch
 from model_runtime.kv_cache import KVCache, KVGeometry
 from model_runtime.protocol import AddRequest, SamplingParams
@@ -57,5 +57,6 @@ def test_paged_equals_naive(seed: int, heads: tuple[int, int]) -> None:
     num_tokens = len(batch.input_ids)
     shapes: Any = [(num_tokens, n, 8) for n in (heads[0], heads[1], heads[1])]
     query, key, value = (torch.randn(shape) for shape in shapes)
-    output = paged_attention(query, key, value, layer=0, batch=batch, cache=cache, scale=0.3)
+    cache.write(0, batch.slot_mapping, key, value)
+    output = attend(query, key, value, layer=0, batch=batch, cache=cache, scale=0.3)
     torch.testing.assert_close(output, naive(query, batch, step, cache), rtol=1e-5, atol=1e-5)

@@ -1,0 +1,102 @@
+"""Matrix products with weights that are laid out for the device once, at load.
+
+On the CPU, oneDNN re-lays bfloat16 weights for its kernels at every call unless they are
+packed before; packed ones run up to twice as fast for few rows, and take activations and
+products into the kernel. The packing operators are the ones that torch's own compiler
+emits; `can_pack` tries them at start, and without them the plain product is taken.
+"""
+
+from functools import cache
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+
+Activation = Literal["none", "gelu", "swish"]
+
+
+class Linear:
+    """`x @ weight.T + bias`, with an optional activation after it."""
+
+    def __init__(
+        self, weight: torch.Tensor, bias: torch.Tensor | None, activation: Activation = "none"
+    ) -> None:
+        """`weight`: `[out, in]` on its device."""
+        self._bias = bias
+        self._activation = activation
+        self._is_packed = _is_packable(weight)
+        self._weight = _pack(weight) if self._is_packed else weight
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """`[..., in]` → `[..., out]`."""
+        if self._is_packed:
+            return _packed_linear(x, self._weight, self._bias, self._activation)
+        return _activate(F.linear(x, self._weight, self._bias), self._activation)
+
+
+class GatedLinear:
+    """`silu(x @ gate.T) * (x @ up.T)`: the first half of a gated MLP.
+
+    Packed, the gate's activation and the product with it happen inside the two kernels, so
+    nothing of the intermediate size is read again. Elsewhere one merged product is computed.
+    """
+
+    def __init__(self, gate: torch.Tensor, up: torch.Tensor, silu_mul: Any) -> None:
+        """`gate`, `up`: `[intermediate, hidden]`; `silu_mul` joins a merged product's halves."""
+        self._silu_mul = silu_mul
+        self._is_packed = _is_packable(gate)
+        weights = [gate, up] if self._is_packed else [torch.cat([gate, up])]
+        self._weights = [_pack(weight) for weight in weights] if self._is_packed else weights
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """`[num_tokens, hidden]` → `[num_tokens, intermediate]`."""
+        if not self._is_packed:
+            output: torch.Tensor = self._silu_mul(F.linear(x, self._weights[0]))
+            return output
+        gate = _packed_linear(x, self._weights[0], None, "swish")
+        product: torch.Tensor = torch.ops.mkldnn._linear_pointwise.binary(
+            x, gate, self._weights[1], None, "mul"
+        )
+        return product
+
+
+def _activate(x: torch.Tensor, activation: Activation) -> torch.Tensor:
+    if activation == "gelu":
+        return F.gelu(x)
+    return F.silu(x) if activation == "swish" else x
+
+
+def _is_packable(weight: torch.Tensor) -> bool:
+    is_half_on_cpu = weight.device.type == "cpu" and weight.dtype == torch.bfloat16
+    return is_half_on_cpu and can_pack()
+
+
+def _pack(weight: torch.Tensor) -> torch.Tensor:
+    packed: torch.Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), 1)
+    return packed
+
+
+def _packed_linear(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, activation: Activation
+) -> torch.Tensor:
+    output: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
+        x, weight, bias, activation, [], "none" if activation == "gelu" else ""
+    )
+    return output
+
+
+@cache
+def can_pack() -> bool:
+    """Whether this build of torch packs bfloat16 weights and computes the same with them."""
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    generator = torch.Generator().manual_seed(0)
+    x, weight = (torch.randn(rows, 64, generator=generator).bfloat16() for rows in (4, 96))
+    bias = torch.randn(96, generator=generator).bfloat16()
+    try:
+        if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            return False
+        packed = _packed_linear(x, _pack(weight), bias, "gelu")
+    except (RuntimeError, AttributeError):
+        return False
+    return torch.allclose(packed, F.gelu(F.linear(x, weight, bias)), rtol=0.05, atol=0.05)
