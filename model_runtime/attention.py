@@ -47,8 +47,8 @@ def gathered_attention(
     scale: float,
 ) -> torch.Tensor:
     """One chunk's queries over its sequence's cached context, causal from the bottom right."""
-    key = keys[chunk.blocks].flatten(0, 1)[: chunk.context_len]
-    value = values[chunk.blocks].flatten(0, 1)[: chunk.context_len]
+    key = _gather(keys, chunk.blocks).flatten(0, 1)[: chunk.context_len]
+    value = _gather(values, chunk.blocks).flatten(0, 1)[: chunk.context_len]
     mask = torch.ones(chunk.num_rows, chunk.context_len, dtype=torch.bool, device=query.device)
     mask = mask.tril(chunk.context_len - chunk.num_rows)
     return _sdpa(query, key, value, scale, attn_mask=mask)
@@ -79,8 +79,8 @@ def _decode(
     num_kv_heads = keys.shape[2]
     table, lens = batch.decode_block_table, batch.decode_context_lens
     # [num_decodes, num_kv_heads, max_context, head_dim]
-    key = keys[table].flatten(1, 2).transpose(1, 2)
-    value = values[table].flatten(1, 2).transpose(1, 2)
+    key = _gather(keys, table).flatten(1, 2).transpose(1, 2)
+    value = _gather(values, table).flatten(1, 2).transpose(1, 2)
     is_known = torch.arange(key.shape[2], device=query.device) < lens[:, None]
     output = F.scaled_dot_product_attention(
         query.view(num_decodes, num_kv_heads, num_heads // num_kv_heads, head_dim),
@@ -90,3 +90,9 @@ def _decode(
         scale=scale,
     )
     return output.reshape(num_decodes, num_heads, head_dim)
+
+
+def _gather(pool: torch.Tensor, blocks: torch.Tensor) -> torch.Tensor:
+    """`pool[blocks]`, a block at a time: torch's indexing copies element by element."""
+    rows = torch.index_select(pool.flatten(1), 0, blocks.flatten())
+    return rows.view(*blocks.shape, *pool.shape[1:])

@@ -55,7 +55,7 @@ def _assemble(
     max_model_len: int,
 ) -> EngineCore:
     cache = KVCache(model.kv_geometry, num_blocks, config.block_size, model.device)
-    vision = VisionEncoder(model, checkpoint.tiles, config.max_tiles_per_step)
+    vision = VisionEncoder(model, checkpoint.tiles, cache_bytes=config.mm_embedding_cache_bytes)
     return EngineCore(
         config,
         pool=BlockPool(num_blocks, config.block_size),
@@ -64,6 +64,8 @@ def _assemble(
         eos_token_ids=checkpoint.generation.eos_token_ids,
         vocab_size=checkpoint.vocab_size,
         max_model_len=max_model_len,
+        max_num_batched_tokens=choose_token_budget(config, model.device),
+        max_tiles_per_step=choose_tile_budget(config, model),
     )
 
 
@@ -97,6 +99,22 @@ def choose_dtype(name: str) -> torch.dtype | None:
     """torch's dtype, or None for "auto": the checkpoint's own."""
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     return dtypes.get(name)
+
+
+def choose_token_budget(config: EngineConfig, device: torch.device) -> int:
+    """Tokens of one step: as many as keep the device's matrix units busy, and no more, since
+    every decode waits for the step that it is in."""
+    if config.max_num_batched_tokens is not None:
+        return config.max_num_batched_tokens
+    return max(config.max_num_seqs, 512 if device.type == "cpu" else 2048)
+
+
+def choose_tile_budget(config: EngineConfig, model: Model) -> int:
+    """Tiles of one step: what a CPU encodes in a fraction of a second, a GPU in milliseconds."""
+    if config.max_tiles_per_step is not None:
+        return config.max_tiles_per_step
+    budget_flops = 1e11 if model.device.type == "cpu" else 2e13
+    return int(min(32, max(1, budget_flops // model.tile_flops)))
 
 
 def limit_model_len(config: EngineConfig, checkpoint: Checkpoint) -> int:

@@ -27,6 +27,11 @@ class Model(Protocol):
     def hidden_size(self) -> int: ...
 
     @property
+    def tile_flops(self) -> float:
+        """Floating-point operations to encode a tile, about."""
+        ...
+
+    @property
     def kv_geometry(self) -> KVGeometry: ...
 
     def embed(self, token_ids: torch.Tensor) -> torch.Tensor:

@@ -27,10 +27,24 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     min_tokens: int = 0
     ignore_eos: bool = False
     stop_token_ids: tuple[int, ...] = ()
+    logit_bias: tuple[tuple[int, float], ...] = ()  # (token id, added to its logit)
+    logprobs: int | None = None  # None: none; 0 to 20: the picked token's and so many top ones
+    prompt_logprobs: int | None = None  # the same for every prompt token
+    bad_words: tuple[tuple[int, ...], ...] = ()  # token sequences that are never completed
+    allowed_token_ids: tuple[int, ...] | None = None  # None: all
 
     @property
     def is_greedy(self) -> bool:
         return self.temperature == 0.0
+
+
+class TokenLogprobs(msgspec.Struct, frozen=True):
+    """A token's natural-log probability under the model, and the likeliest alternatives."""
+
+    token_id: int
+    logprob: float
+    rank: int  # 1: the likeliest
+    top: list[tuple[int, float]]  # best first
 
 
 class MediaSpan(msgspec.Struct, frozen=True):
@@ -70,12 +84,14 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     model_impl: Literal["auto", "native", "transformers"] = "auto"
     max_model_len: int | None = None  # None: the checkpoint's
     max_num_seqs: int = 64
-    max_num_batched_tokens: int = 2048  # token budget of one step
-    max_tiles_per_step: int = 16  # vision budget of one step
+    max_num_batched_tokens: int | None = None  # token budget of one step; None: by device
+    max_tiles_per_step: int | None = None  # vision budget of one step; None: by device
+    mm_embedding_cache_bytes: int = 1 << 30  # media embeddings kept after their requests ended
     block_size: int = 16  # tokens per KV block
     kv_cache_memory_bytes: int | None = None  # None: sized from the device
     gpu_memory_utilization: float = 0.9
     seed: int = 0  # seeds of requests that bring none are derived from it
+    log_level: str = "info"  # debug also checks the books whenever the engine is idle
     num_threads: int | None = None  # CPU threads of the worker; None: leave one for the front end
 
 
@@ -83,7 +99,11 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AddRequest(msgspec.Struct, frozen=True, tag=True):
-    """Start generating. `spans` are sorted and do not overlap; `tiles` holds every hash in them."""
+    """Start generating `n` answers. `spans` are sorted and do not overlap.
+
+    `tiles` may lack what the worker said it holds (`StepOutput.encoded`); when that has been
+    dropped in the meantime, the request comes back in `StepOutput.missing_tiles`.
+    """
 
     request_id: str
     token_ids: list[int]
@@ -91,6 +111,8 @@ class AddRequest(msgspec.Struct, frozen=True, tag=True):
     spans: list[MediaSpan] = []
     tiles: list[TileSet] = []
     priority: int = 0  # lower runs earlier; equal is first come, first served
+    n: int = 1
+    cache_salt: bytes = b""  # requests share cached prefixes only under equal salts
 
 
 class AbortRequest(msgspec.Struct, frozen=True, tag=True):
@@ -124,12 +146,17 @@ class WorkerFailed(msgspec.Struct, frozen=True, tag=True):
 
 
 class SequenceOutput(msgspec.Struct, frozen=True):
-    """What one step brought one request. `finish_reason` set: nothing follows."""
+    """What one step brought one answer. `finish_reason` set: nothing follows for this index.
+
+    An error ends the whole request, whatever the index.
+    """
 
     request_id: str
     new_token_ids: list[int]
     finish_reason: FinishReason | None = None
     error: str | None = None  # with finish_reason "error": what to tell the client
+    index: int = 0  # which of the request's `n` answers
+    num_cached_tokens: int = 0  # with the first token: prompt tokens that were not computed
 
 
 class StepStats(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,6 +179,9 @@ class StepOutput(msgspec.Struct, frozen=True, tag=True):
 
     outputs: list[SequenceOutput]
     stats: StepStats
+    encoded: list[bytes] = []  # content hashes whose embeddings the worker holds from now on
+    evicted: list[bytes] = []  # and those it dropped
+    missing_tiles: list[str] = []  # requests to be sent again, with all their tiles
 
 
 FromWorker = WorkerReady | WorkerFailed | StepOutput

@@ -8,6 +8,8 @@ from model_runtime.model import Model
 from model_runtime.scheduler import ScheduledStep
 from model_runtime.vision import VisionEncoder
 
+_NO_LOGITS = torch.empty(0, 0)
+
 
 class ModelRunner:
     """Brings the model, its KV cache and the vision encoder together for a step."""
@@ -24,10 +26,14 @@ class ModelRunner:
     def run(self, step: ScheduledStep) -> torch.Tensor:
         """float32 logits `[num_sampled, vocab_size]`, in the order of the sampling chunks."""
         self._vision.encode(list(step.tiles.values()))
+        if not step.sequences:
+            return _NO_LOGITS
         batch = build_batch(step, self._block_size, self._model.device)
         embeddings = self._embed(step, batch)
         hidden = self._model.forward(embeddings, batch, self._cache)
-        return self._model.logits(hidden[batch.sample_rows])
+        if not len(batch.sample_rows):
+            return _NO_LOGITS
+        return self._model.logits(hidden[batch.sample_rows]).float()
 
     def _embed(self, step: ScheduledStep, batch: Batch) -> torch.Tensor:
         """Token embeddings, with the media's embeddings in place of their placeholders.

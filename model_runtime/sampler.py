@@ -22,16 +22,18 @@ class Sampler:
     def __init__(self, eos_token_ids: tuple[int, ...], seed: int) -> None:
         self._eos_token_ids = eos_token_ids
         self._seeds = random.Random(seed)  # for requests that bring none
-        self._generators: dict[str, random.Random] = {}
+        self._generators: dict[tuple[str, int], random.Random] = {}
 
     def add(self, sequence: Sequence) -> None:
         if not sequence.sampling.is_greedy:
             seed = sequence.sampling.seed
             own = self._seeds.getrandbits(64) if seed is None else seed
-            self._generators[sequence.request_id] = random.Random(own)
+            self._generators[sequence.request_id, sequence.index] = random.Random(
+                own + sequence.index
+            )
 
-    def forget(self, request_id: str) -> None:
-        self._generators.pop(request_id, None)
+    def forget(self, sequence: Sequence) -> None:
+        self._generators.pop(sequence.key, None)
 
     def sample(self, logits: torch.Tensor, sequences: list[Sequence]) -> list[int]:
         """float32 `[len(sequences), vocab_size]` → a token id each, or INVALID."""
@@ -48,7 +50,7 @@ class Sampler:
         rows = [i for i, sequence in enumerate(sequences) if not sequence.sampling.is_greedy]
         if not rows:
             return
-        uniforms = [self._generators[sequences[i].request_id].random() for i in rows]
+        uniforms = [self._generators[sequences[i].key].random() for i in rows]
         tokens = draw(logits[rows], [sequences[i].sampling for i in rows], uniforms)
         for row, token in zip(rows, tokens, strict=True):
             picked[row] = token

@@ -2,14 +2,15 @@
 
 Decodes go first (one token each), then prompts in chunks under the token budget. When blocks
 run out, the sequence of highest rank number (lowest priority, then latest arrival) gives its
-blocks back and is computed again later.
+blocks back and is computed again later, from the prefix cache as far as that still holds.
 """
 
+from bisect import insort
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from model_runtime.block_pool import BlockPool
-from model_runtime.protocol import TileSet
+from model_runtime.protocol import MediaSpan, TileSet
 from model_runtime.sequence import Sequence
 
 
@@ -31,13 +32,22 @@ class ScheduledSequence:
         return self.end == self.sequence.num_tokens
 
 
+@dataclass(frozen=True, slots=True)
+class ScheduledTiles:
+    """The tiles `[start, end)` of a picture are encoded in this step."""
+
+    tiles: TileSet
+    start: int
+    end: int
+
+
 @dataclass(slots=True)
 class ScheduledStep:
     """One step's work: tiles to encode first, then prompt chunks, then decodes."""
 
     prefills: list[ScheduledSequence] = field(default_factory=list)
     decodes: list[ScheduledSequence] = field(default_factory=list)
-    tiles: dict[bytes, TileSet] = field(default_factory=dict)
+    tiles: dict[bytes, ScheduledTiles] = field(default_factory=dict)
 
     @property
     def sequences(self) -> list[ScheduledSequence]:
@@ -45,13 +55,13 @@ class ScheduledStep:
 
     @property
     def num_tiles(self) -> int:
-        return sum(tiles.num_tiles for tiles in self.tiles.values())
+        return sum(part.end - part.start for part in self.tiles.values())
 
 
 class Scheduler:
     """Owns the waiting and the running sequences and the block tables of both.
 
-    `is_encoded` tells whether a content hash has its embeddings already.
+    `num_encoded_tokens` tells how many of a picture's tokens have their embeddings.
     """
 
     def __init__(
@@ -61,7 +71,7 @@ class Scheduler:
         max_num_seqs: int,
         max_num_batched_tokens: int,
         max_tiles_per_step: int,
-        is_encoded: Callable[[bytes], bool],
+        num_encoded_tokens: Callable[[bytes], int],
     ) -> None:
         assert max_num_batched_tokens >= max_num_seqs, "a step must hold one token per sequence"
         self.pool = pool
@@ -71,7 +81,7 @@ class Scheduler:
         self._max_num_seqs = max_num_seqs
         self._max_num_batched_tokens = max_num_batched_tokens
         self._max_tiles_per_step = max_tiles_per_step
-        self._is_encoded = is_encoded
+        self._num_encoded_tokens = num_encoded_tokens
 
     @property
     def has_work(self) -> bool:
@@ -82,13 +92,24 @@ class Scheduler:
         yield from self.waiting
 
     def add(self, sequence: Sequence) -> None:
-        self.waiting.append(sequence)
-        self.waiting.sort(key=_rank)
+        insort(self.waiting, sequence, key=_rank)
 
     def remove(self, sequence: Sequence) -> None:
         """Finished or aborted: give the blocks back and forget the sequence."""
         self.pool.release(sequence.block_table)
-        (self.running if sequence in self.running else self.waiting).remove(sequence)
+        (self.running if sequence.is_running else self.waiting).remove(sequence)
+        sequence.is_running = False
+
+    def mark_computed(self, step: ScheduledStep) -> None:
+        """The step's tokens have their KV: blocks that became full can be shared from now on."""
+        for chunk in step.sequences:
+            sequence, size = chunk.sequence, self.pool.block_size
+            sequence.num_computed_tokens = chunk.end
+            if chunk.start // size == chunk.end // size:
+                continue
+            names = sequence.name_blocks(size)
+            for i in range(chunk.start // size, chunk.end // size):
+                self.pool.publish(sequence.block_table[i], names[i])
 
     def schedule(self) -> ScheduledStep:
         step = ScheduledStep()
@@ -103,37 +124,42 @@ class Scheduler:
 
     def _schedule_running(self, sequence: Sequence, step: ScheduledStep, budget: int) -> int:
         """Put a chunk of `sequence` into the step; returns the tokens it takes."""
-        if sequence not in self.running or budget <= 0:  # preempted for an earlier one, or full
+        if not sequence.is_running or budget <= 0:  # preempted for an earlier one, or full
             return 0
         start = sequence.num_computed_tokens
         end = min(sequence.num_tokens, start + budget)
-        end = self._limit_by_tiles(sequence, start, end, step)
+        end = self._plan_tiles(sequence, start, end, step)
         if end == start or not self._make_room(sequence, end, step):
             return 0
-        self._take_tiles(sequence, start, end, step)
         chunk = ScheduledSequence(sequence, start, end - start)
         (step.decodes if sequence.is_decoding else step.prefills).append(chunk)
         return chunk.num_tokens
 
-    def _limit_by_tiles(self, sequence: Sequence, start: int, end: int, step: ScheduledStep) -> int:
-        """Cut the chunk before the first media span that the tile budget does not reach.
+    def _plan_tiles(self, sequence: Sequence, start: int, end: int, step: ScheduledStep) -> int:
+        """Plan the encoding that `[start, end)` needs; where the tile budget ends, so does it.
 
-        A span larger than the whole budget goes alone into a step without other tiles.
+        A large picture is thus encoded and prefilled over several steps, beside the decodes.
         """
-        num_tiles, new = step.num_tiles, set(step.tiles)
         for span in sequence.spans_between(start, end):
-            if span.content_hash in new or self._is_encoded(span.content_hash):
-                continue
-            num_tiles += sequence.tiles[span.content_hash].num_tiles
-            if num_tiles > self._max_tiles_per_step and new:
-                return max(start, span.start)
-            new.add(span.content_hash)
+            num_ready = self._num_ready_tokens(sequence, span, step)
+            if num_ready < span.num_tokens:
+                return min(end, max(start, span.start + num_ready))
         return end
 
-    def _take_tiles(self, sequence: Sequence, start: int, end: int, step: ScheduledStep) -> None:
-        for span in sequence.spans_between(start, end):
-            if not self._is_encoded(span.content_hash):
-                step.tiles[span.content_hash] = sequence.tiles[span.content_hash]
+    def _num_ready_tokens(self, sequence: Sequence, span: MediaSpan, step: ScheduledStep) -> int:
+        """The span's tokens that have embeddings when this step's tiles are encoded."""
+        num_encoded = self._num_encoded_tokens(span.content_hash)
+        if num_encoded >= span.num_tokens:
+            return num_encoded
+        tiles = sequence.tiles[span.content_hash]
+        tokens_per_tile = span.num_tokens // tiles.num_tiles
+        if span.content_hash not in step.tiles:
+            first = num_encoded // tokens_per_tile
+            last = min(tiles.num_tiles, first + self._max_tiles_per_step - step.num_tiles)
+            if last <= first:
+                return num_encoded
+            step.tiles[span.content_hash] = ScheduledTiles(tiles, first, last)
+        return step.tiles[span.content_hash].end * tokens_per_tile
 
     def _make_room(self, sequence: Sequence, num_tokens: int, step: ScheduledStep) -> bool:
         """Grow the block table, preempting later sequences; False when `sequence` itself went."""
@@ -146,6 +172,7 @@ class Scheduler:
 
     def _preempt(self, victim: Sequence, step: ScheduledStep) -> None:
         self.running.remove(victim)
+        victim.is_running = False
         self.pool.release(victim.block_table)
         victim.forget_computed()
         step.prefills = [chunk for chunk in step.prefills if chunk.sequence is not victim]
@@ -156,19 +183,35 @@ class Scheduler:
     def _admit_next(self) -> Sequence | None:
         """Move the first waiting sequence to running when a seat and its blocks are free.
 
-        It gets the blocks of all tokens known so far, and one block for each running sequence
-        must remain, so that admitting does not preempt at once.
+        It gets the blocks of all tokens known so far, those of a cached prefix without
+        computing them; one block for each running sequence must remain, so that admitting
+        does not preempt at once.
         """
         if not self.waiting or len(self.running) >= self._max_num_seqs:
             return None
         first = self.waiting[0]
-        if self.pool.blocks_for(first.num_tokens) + len(self.running) > self.pool.num_free:
+        known = self._known_prefix(first)
+        if self.pool.room_after(known, first.num_tokens) < len(self.running):
             return None
-        self.pool.grow(first.block_table, first.num_tokens)
-        self.running.append(self.waiting.pop(0))
-        self.running.sort(key=_rank)
+        num_found = self.pool.adopt(first.block_table, known, first.num_tokens)
+        assert num_found is not None, "room was promised. This is a bug."
+        self._start(self.waiting.pop(0), num_found * self.pool.block_size)
         return first
 
+    def _known_prefix(self, sequence: Sequence) -> list[bytes]:
+        """Names of the blocks that may come from the cache; the last token is always computed."""
+        if sequence.wants_prompt_logprobs:
+            return []
+        size = self.pool.block_size
+        return sequence.name_blocks(size)[: (sequence.num_tokens - 1) // size]
 
-def _rank(sequence: Sequence) -> tuple[int, int]:
+    def _start(self, sequence: Sequence, num_cached_tokens: int) -> None:
+        sequence.num_computed_tokens = num_cached_tokens
+        if not sequence.num_completion_tokens:
+            sequence.num_cached_tokens = num_cached_tokens
+        sequence.is_running = True
+        insort(self.running, sequence, key=_rank)
+
+
+def _rank(sequence: Sequence) -> tuple[int, int, int]:
     return sequence.rank

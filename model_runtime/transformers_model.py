@@ -47,6 +47,12 @@ class TransformersModel:
         self.hidden_size: int = config.text_config.hidden_size
 
     @property
+    def tile_flops(self) -> float:
+        tower = self._model.model.vision_tower
+        num_parameters = sum(parameter.numel() for parameter in tower.parameters())
+        return float(2 * num_parameters * tower.embeddings.patch_embeddings.num_patches)
+
+    @property
     def kv_geometry(self) -> KVGeometry:
         config = self._model.config.text_config
         head_dim = getattr(config, "head_dim", None) or (

@@ -26,6 +26,7 @@ def main(fd: int) -> int:
     connection = socket.socket(fileno=fd)
     try:
         config = _receive_config(connection)
+        logging.getLogger().setLevel(config.log_level.upper())
         _limit_threads(config)
         serve(config, WorkerLink(connection, ToWorker))
     except LinkClosed:
@@ -49,6 +50,8 @@ def serve(config: EngineConfig, link: WorkerLink[ToWorker]) -> None:
         return
     link.send(ready)
     while True:
+        if not core.has_work and logger.isEnabledFor(logging.DEBUG):
+            core.check()
         for message in link.receive(wait=not core.has_work):
             core.handle(message)
         if core.has_work:

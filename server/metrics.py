@@ -19,6 +19,9 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._last_stats: StepStats | None = None
         self.prompt_tokens = self._counter("prompt_tokens", "Prompt tokens of answered requests")
+        self.cached_prompt_tokens = self._counter(
+            "cached_prompt_tokens", "Those of them that came from the prefix cache"
+        )
         self.generation_tokens = self._counter("generation_tokens", "Tokens generated")
         self.num_preemptions = self._counter("num_preemptions", "Preemptions by the scheduler")
         self.request_success = self._counter(

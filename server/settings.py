@@ -60,8 +60,11 @@ class ServerSettings:
     )
     max_model_len: int | None = _option(None, "context length; default: the checkpoint's")
     max_num_seqs: int = _option(_ENGINE["max_num_seqs"], "sequences computed at a time")
-    max_num_batched_tokens: int = _option(
-        _ENGINE["max_num_batched_tokens"], "token budget of one step"
+    max_num_batched_tokens: int | None = _option(
+        None, "token budget of one step; default: 512 on CPUs, 2048 on GPUs"
+    )
+    mm_embedding_cache_bytes: int = _option(
+        _ENGINE["mm_embedding_cache_bytes"], "memory for embeddings of media seen lately", size=True
     )
     max_waiting_requests: int = _option(256, "requests that may wait beyond --max-num-seqs")
     gpu_memory_utilization: float = _option(
@@ -90,7 +93,7 @@ class ServerSettings:
     log_level: Literal["debug", "info", "warning", "error"] = _option("info", "least level logged")
 
     def __post_init__(self) -> None:
-        if self.max_num_batched_tokens < self.max_num_seqs:
+        if (self.max_num_batched_tokens or self.max_num_seqs) < self.max_num_seqs:
             raise SettingsError("--max-num-batched-tokens must be at least --max-num-seqs.")
         if self.max_num_seqs < 1 or not 0 <= self.port < 65_536:
             raise SettingsError("--max-num-seqs must be positive and --port below 65536.")

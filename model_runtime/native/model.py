@@ -47,6 +47,7 @@ class NativeModel:
         self.device = device
         self.dtype = weights.dtype
         self.hidden_size = text.hidden_size
+        self.tile_flops = self._tower.tile_flops
         self.kv_geometry: KVGeometry = text.kv_geometry(weights.dtype)
 
     def embed(self, token_ids: torch.Tensor) -> torch.Tensor:

@@ -91,6 +91,7 @@ class VisionTower:
         self._projector_norm = Norm(weights, "multi_modal_projector.layer_norm", _LAYER_NORM_EPS)
         self._project_1 = _linear(weights, "multi_modal_projector.linear_1", is_gelu=True)
         self._project_2 = _linear(weights, "multi_modal_projector.linear_2")
+        self.tile_flops = 2.0 * weights.num_parameters(_ROOT) * len(self._positions)
 
     def __call__(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """`[num_tiles, 3, height, width]` → `[num_tiles, tokens_per_tile, text hidden]`."""

@@ -4,6 +4,7 @@ Published checkpoints name their modules in two ways (`language_model.model.laye
 `model.language_model.layers…`); both become `language_model.layers…` here.
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,11 @@ class CheckpointWeights:
     def take_merged(self, names: list[str]) -> torch.Tensor:
         """Several projections of the same input as one matrix: rows below each other."""
         return torch.cat([self.take(name) for name in names])
+
+    def num_parameters(self, prefix: str) -> int:
+        """In all tensors whose names begin with `prefix`."""
+        places = [place for name, place in self._places.items() if name.startswith(prefix)]
+        return sum(math.prod(file.get_slice(name).get_shape()) for file, name in places)
 
     def require_all_taken(self) -> None:
         """Raises UnsupportedError for a module that nobody asked for."""

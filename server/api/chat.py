@@ -50,9 +50,14 @@ class Answer:
     prompt: PreparedPrompt | None = None
     stream: CompletionStream | None = None
     num_tokens: int = 0
+    num_cached_tokens: int = 0
     ttft_s: float | None = None
     last_token: float = 0.0
     facts: dict[str, Any] = field(default_factory=dict)  # for the access log
+
+    def usage(self) -> dict[str, Any]:
+        assert self.prompt is not None
+        return usage(self.prompt, self.num_tokens, self.num_cached_tokens)
 
     def end(self) -> None:
         """Give everything back. Idempotent, synchronous, never blocks."""
@@ -161,7 +166,7 @@ class ChatService:
     async def _collect(self, answer: Answer) -> dict[str, Any]:
         parts: list[str] = []
         reason = None
-        assert answer.stream is not None and answer.prompt is not None
+        assert answer.stream is not None
         async for delta in answer.stream:
             self._account(answer, delta)
             parts.append(delta.text)
@@ -169,13 +174,17 @@ class ChatService:
         if reason is None:
             raise EngineError("The engine ended this request without an answer.")
         wire = CompletionWire(answer.request_id, self._model_name)
-        return wire.completion("".join(parts), reason, usage(answer.prompt, answer.num_tokens))
+        return wire.completion(
+            "".join(parts),
+            reason,
+            answer.usage(),
+        )
 
     async def _events(
         self, request: ChatCompletionRequest, answer: Answer
     ) -> AsyncGenerator[bytes, None]:
         """Role, content, one finish reason, usage if asked, `[DONE]`; or an error event."""
-        assert answer.stream is not None and answer.prompt is not None
+        assert answer.stream is not None
         with_usage = bool(request.stream_options and request.stream_options.include_usage)
         wire = CompletionWire(answer.request_id, self._model_name, with_usage=with_usage)
         try:
@@ -191,7 +200,7 @@ class ChatService:
             yield event(error_body(self._explain(error)))
             return
         if with_usage:
-            yield wire.usage_chunk(usage(answer.prompt, answer.num_tokens))
+            yield wire.usage_chunk(answer.usage())
         yield DONE
 
     def _explain(self, error: Exception) -> ApiError:
@@ -212,12 +221,14 @@ class ChatService:
             self._metrics.inter_token_latency.observe((now - answer.last_token) / delta.num_tokens)
         answer.last_token = now
         answer.num_tokens += delta.num_tokens
+        answer.num_cached_tokens = delta.num_cached_tokens
         if delta.finish_reason is not None:
             self._account_end(answer, delta.finish_reason, now)
 
     def _account_end(self, answer: Answer, reason: str, now: float) -> None:
         assert answer.prompt is not None
         self._metrics.prompt_tokens.inc(len(answer.prompt.token_ids))
+        self._metrics.cached_prompt_tokens.inc(answer.num_cached_tokens)
         self._metrics.generation_tokens.inc(answer.num_tokens)
         self._metrics.request_success.labels(reason).inc()
         self._metrics.e2e_latency.observe(now - answer.started)

@@ -55,14 +55,16 @@ class CompletionWire:
         return event({**head, "choices": [choice], **self._null_usage})
 
 
-def usage(prompt: PreparedPrompt, num_completion_tokens: int) -> dict[str, Any]:
+def usage(
+    prompt: PreparedPrompt, num_completion_tokens: int, num_cached_tokens: int
+) -> dict[str, Any]:
     num_prompt_tokens = len(prompt.token_ids)
     return {
         "prompt_tokens": num_prompt_tokens,
         "completion_tokens": num_completion_tokens,
         "total_tokens": num_prompt_tokens + num_completion_tokens,
         "prompt_tokens_details": {
-            "cached_tokens": 0,
+            "cached_tokens": num_cached_tokens,
             "image_tokens": prompt.num_image_tokens,
             "video_tokens": prompt.num_video_tokens,
         },

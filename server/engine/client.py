@@ -7,7 +7,7 @@ with an error and a new worker is started.
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from contextlib import suppress
 
 from model_runtime.protocol import (
@@ -51,6 +51,8 @@ class WorkerEngine:
         self._make_detokenizer = make_detokenizer
         self._on_step = on_step
         self._streams: dict[str, EngineStream] = {}
+        self._unstarted: dict[str, GenerationRequest] = {}  # no token yet: may be sent again
+        self._held_media: set[bytes] = set()  # content hashes that the worker need not be sent
         self._worker: WorkerProcess | None = None
         self._ready: WorkerReady | None = None
         self._stats: StepStats | None = None
@@ -132,7 +134,8 @@ class WorkerEngine:
             self._abort,
         )
         self._streams[request.request_id] = stream
-        self._worker.send(_add_request(request))
+        self._unstarted[request.request_id] = request
+        self._worker.send(_add_request(request, without=self._held_media))
         return stream
 
     def health(self) -> EngineHealth:
@@ -143,6 +146,7 @@ class WorkerEngine:
         return EngineHealth(is_ready=True, reason=None, stats=self._stats)
 
     def _abort(self, request_id: str) -> None:
+        self._unstarted.pop(request_id, None)
         if self._streams.pop(request_id, None) is not None and self._worker is not None:
             self._worker.send(AbortRequest(request_id))
 
@@ -161,7 +165,11 @@ class WorkerEngine:
         self._last_progress = time.monotonic()
         self._stats = step.stats
         self._on_step(step.stats)
+        self._held_media.update(step.encoded)
+        self._held_media.difference_update(step.evicted)
+        self._send_again(step.missing_tiles)
         for output in step.outputs:
+            self._unstarted.pop(output.request_id, None)
             stream = self._streams.get(output.request_id)
             if stream is None:  # aborted a moment ago
                 continue
@@ -169,19 +177,29 @@ class WorkerEngine:
                 del self._streams[output.request_id]
             stream.push(output)
 
+    def _send_again(self, request_ids: list[str]) -> None:
+        """The worker dropped embeddings while a request that counted on them was on its way."""
+        for request_id in request_ids:
+            request = self._unstarted.get(request_id)
+            if request is not None and self._worker is not None:  # not aborted a moment ago
+                self._worker.send(_add_request(request, without=frozenset()))
+
     def _fail_all(self) -> None:
         """No request ends without an answer."""
+        self._unstarted.clear()
+        self._held_media.clear()
         streams, self._streams = self._streams, {}
         for stream in streams.values():
             stream.fail(EngineError("The engine stopped while it worked on this request."))
 
 
-def _add_request(request: GenerationRequest) -> AddRequest:
+def _add_request(request: GenerationRequest, without: Set[bytes]) -> AddRequest:
+    """The message for the worker, `without` the pixels of media that it holds already."""
     return AddRequest(
         request_id=request.request_id,
         token_ids=request.prompt.token_ids,
         sampling=request.sampling,
         spans=request.prompt.spans,
-        tiles=request.prompt.tiles,
+        tiles=[t for t in request.prompt.tiles if t.content_hash not in without],
         priority=request.priority,
     )

@@ -46,6 +46,7 @@ class EngineStream:
         self._stop_strings = stop_strings
         self._on_abort = on_abort
         self._token_ids: list[int] = []  # pushed, not yet read
+        self._num_cached_tokens = 0
         self._finish_reason: FinishReason | None = None
         self._failure: ApiError | None = None
         self._news = asyncio.Event()
@@ -55,6 +56,7 @@ class EngineStream:
 
     def push(self, output: SequenceOutput) -> None:
         self._token_ids += output.new_token_ids
+        self._num_cached_tokens = output.num_cached_tokens
         self._finish_reason = output.finish_reason
         if output.finish_reason == "error":
             self._failure = EngineError(output.error or "The request failed in the engine.")
@@ -96,9 +98,9 @@ class EngineStream:
             parts.append(text)
             if is_stopped:
                 self.abort()
-                return TextDelta("".join(parts), num_tokens, "stop")
+                return self._delta(parts, num_tokens, "stop")
         if self._finish_reason is None:
-            return TextDelta("".join(parts), num_tokens)
+            return self._delta(parts, num_tokens, None)
         return self._take_last(parts, num_tokens)
 
     def _take_last(self, parts: list[str], num_tokens: int) -> TextDelta:
@@ -108,4 +110,7 @@ class EngineStream:
         if not is_stopped:
             parts.append(self._stop_strings.flush())
         reason: FinishReason | None = "stop" if is_stopped else self._finish_reason
-        return TextDelta("".join(parts), num_tokens, reason)
+        return self._delta(parts, num_tokens, reason)
+
+    def _delta(self, parts: list[str], num_tokens: int, reason: FinishReason | None) -> TextDelta:
+        return TextDelta("".join(parts), num_tokens, reason, self._num_cached_tokens)

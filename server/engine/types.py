@@ -26,6 +26,7 @@ class TextDelta:
     text: str
     num_tokens: int  # completion tokens this delta covers
     finish_reason: FinishReason | None = None
+    num_cached_tokens: int = 0  # prompt tokens that the engine took from its prefix cache
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,16 @@ from model_runtime.protocol import EngineConfig, FromWorker
 logger = logging.getLogger(__name__)
 _RECEIVE_BYTES = 1 << 16
 _EXIT_TIMEOUT_S = 10.0
+# Waiting threads sleep instead of spinning on the front end's core. Large tensors come from the
+# heap and stay there: glibc would give their pages back and have them zeroed again each time,
+# which made element-wise work on prompts three times slower.
+_ENVIRONMENT = {
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
+    "MALLOC_TOP_PAD_": str(64 << 20),
+    "PYTHONUNBUFFERED": "1",
+}
 
 
 class WorkerProcess:
@@ -79,10 +89,9 @@ class WorkerProcess:
 
 
 def _spawn(fd: int) -> "subprocess.Popen[bytes]":
-    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(
         [sys.executable, "-m", "model_runtime.worker", str(fd)],
         pass_fds=[fd],
         stdin=subprocess.DEVNULL,
-        env=environment,
+        env={**_ENVIRONMENT, **os.environ},
     )

@@ -39,6 +39,7 @@ class Result:
     token_ids: list[int] = field(default_factory=list)
     finish_reason: str | None = None
     error: str | None = None
+    num_cached_tokens: int = 0
 
 
 def run_until_idle(core: EngineCore, results: dict[str, Result], max_steps: int = 10_000) -> None:
@@ -58,6 +59,7 @@ def collect(outputs: list[SequenceOutput], results: dict[str, Result]) -> None:
         result.token_ids += output.new_token_ids
         result.finish_reason = output.finish_reason
         result.error = output.error
+        result.num_cached_tokens = output.num_cached_tokens
 
 
 class PromptMaker:

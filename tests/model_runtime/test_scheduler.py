@@ -11,7 +11,7 @@ from model_runtime.sequence import Sequence
 
 def make_scheduler(num_blocks: int = 64, **options: int) -> Scheduler:
     limits = {"max_num_seqs": 4, "max_num_batched_tokens": 32, "max_tiles_per_step": 4, **options}
-    return Scheduler(BlockPool(num_blocks, 4), is_encoded=lambda _: False, **limits)
+    return Scheduler(BlockPool(num_blocks, 4), num_encoded_tokens=lambda _: 0, **limits)
 
 
 def make_sequence(
@@ -30,10 +30,11 @@ def make_sequence(
 
 
 def commit(step: ScheduledStep) -> None:
-    """What the core does after a step, without a model."""
+    """What the core does after a step, without a model and without the prefix cache."""
     for chunk in step.sequences:
+        is_sampled = chunk.samples
         chunk.sequence.num_computed_tokens = chunk.end
-        if chunk.samples:
+        if is_sampled:
             chunk.sequence.append(1)
 
 
@@ -83,18 +84,66 @@ def test_the_latest_gives_its_blocks_back_when_they_run_out() -> None:
     scheduler.pool.check(s.block_table for s in scheduler.sequences())
 
 
-def test_a_chunk_stops_before_tiles_that_exceed_the_budget() -> None:
+def tile_names(step: ScheduledStep) -> list[tuple[int, int]]:
+    return [(part.start, part.end) for part in step.tiles.values()]
+
+
+def test_a_chunk_ends_where_the_tile_budget_ends() -> None:
+    """Four tiles: the first picture's three and one of the second's, and its tokens with it."""
     scheduler = make_scheduler()
     scheduler.add(make_sequence(28, images={2: 3, 12: 3}))
     step = scheduler.schedule()
-    assert names(step) == [("r0", 0, 12)] and step.num_tiles == 3
+    assert names(step) == [("r0", 0, 14)] and tile_names(step) == [(0, 3), (0, 1)]
 
 
-def test_an_image_larger_than_the_tile_budget_still_runs() -> None:
+def test_a_large_picture_is_encoded_over_several_steps() -> None:
     scheduler = make_scheduler()
-    scheduler.add(make_sequence(28, images={2: 9}))
+    sequence = make_sequence(28, images={2: 9})
+    encoded = {sequence.spans[0].content_hash: 0}
+    scheduler._num_encoded_tokens = encoded.__getitem__
+    scheduler.add(sequence)
+    seen = []
+    while sequence.num_uncomputed_tokens:
+        step = scheduler.schedule()
+        seen.append((*names(step)[0][1:], *tile_names(step)))
+        for content_hash, part in step.tiles.items():
+            encoded[content_hash] = 2 * part.end
+        commit(step)
+        if not sequence.num_uncomputed_tokens or sequence.num_completion_tokens:
+            break
+    assert seen == [(0, 10, (0, 4)), (10, 18, (4, 8)), (18, 28, (8, 9))]
+
+
+def test_a_large_picture_does_not_hold_up_decodes() -> None:
+    scheduler = make_scheduler()
+    scheduler.add(make_sequence(3, arrival=0))
+    commit(scheduler.schedule())
+    scheduler.add(make_sequence(28, arrival=1, images={2: 9}))
     step = scheduler.schedule()
-    assert names(step) == [("r0", 0, 28)] and step.num_tiles == 9
+    assert [c.sequence.request_id for c in step.decodes] == ["r0"]
+    assert step.num_tiles == 4
+
+
+def test_a_computed_prefix_is_taken_from_the_cache() -> None:
+    scheduler = make_scheduler()
+    first, second = make_sequence(11, arrival=0), make_sequence(11, arrival=1)
+    scheduler.add(first)
+    step = scheduler.schedule()
+    scheduler.mark_computed(step)
+    scheduler.add(second)
+    step = scheduler.schedule()
+    assert [c.start for c in step.prefills] == [8] and second.num_cached_tokens == 8
+    assert first.block_table[:2] == second.block_table[:2]
+    assert first.block_table[2] != second.block_table[2]
+
+
+def test_the_last_token_is_always_computed() -> None:
+    """Its logits are needed, even when all of its block is known."""
+    scheduler = make_scheduler()
+    scheduler.add(make_sequence(8, arrival=0))
+    scheduler.mark_computed(scheduler.schedule())
+    scheduler.add(make_sequence(8, arrival=1))
+    assert [c.start for c in scheduler.schedule().prefills] == [4]
 
 
 @given(

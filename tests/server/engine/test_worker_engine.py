@@ -1,6 +1,7 @@
 """The engine client with a real worker process and a tiny model."""
 
 import asyncio
+import dataclasses
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -9,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from model_runtime.checkpoint import load_checkpoint
-from model_runtime.protocol import EngineConfig, SamplingParams
+from model_runtime.protocol import AddRequest, EngineConfig, MediaSpan, SamplingParams, TileSet
 from server.engine.client import WorkerEngine, WorkerLoadError
 from server.engine.types import GenerationRequest
 from server.errors import EngineError, UnavailableError
+from server.media.types import LoadedMedia
 from server.prompt.builder import PromptBuilder
-from server.prompt.types import ChatMessage, TextPart
+from server.prompt.types import ChatMessage, MediaPart, TextPart
 
 LONG = SamplingParams(max_tokens=1500, temperature=0.0, ignore_eos=True)
 
@@ -88,6 +90,51 @@ async def test_a_stop_string_cuts_the_answer_and_ends_the_request(
     cut = await read(engine.submit(request(prompts, "b", params, (stop,))))
     assert cut[0] == text[: text.index(stop)] and cut[2] == "stop"
     await until(lambda: engine.health().stats.num_running == 0, "still running")  # type: ignore[union-attr]
+
+
+def picture_request(prompts: PromptBuilder, name: str, text: str = "Hello") -> GenerationRequest:
+    tiles = TileSet(b"picture", 1, bytes(56 * 56 * 3))
+    media = LoadedMedia("image", (tiles,))
+    prompt = prompts.build([ChatMessage("user", [TextPart(text), MediaPart(media)])])
+    return GenerationRequest(name, prompt, SamplingParams(max_tokens=4, temperature=0.0))
+
+
+def record_sent(engine: WorkerEngine, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many tile sets each request carries that is sent from now on."""
+    assert engine._worker is not None
+    sent: list[int] = []
+    send = engine._worker.send
+
+    def record(message: AddRequest) -> None:
+        sent.append(len(message.tiles))
+        send(message)
+
+    monkeypatch.setattr(engine._worker, "send", record)
+    return sent
+
+
+async def test_a_picture_seen_before_is_not_sent_again(
+    engine: WorkerEngine, prompts: PromptBuilder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = record_sent(engine, monkeypatch)
+    first = await read(engine.submit(picture_request(prompts, "a")))
+    again = await read(engine.submit(picture_request(prompts, "b")))
+    assert first == again and sent == [1, 0]
+
+
+async def test_a_picture_that_the_worker_dropped_is_sent_after_all(
+    engine: WorkerEngine, prompts: PromptBuilder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The front end believes the worker holds it; the answer comes nevertheless."""
+    expected = await read(engine.submit(picture_request(prompts, "a", "Other words")))
+    other = picture_request(prompts, "b")
+    renamed = TileSet(b"unknown", 1, other.prompt.tiles[0].pixels)
+    spans = [MediaSpan(s.start, s.num_tokens, b"unknown") for s in other.prompt.spans]
+    prompt = dataclasses.replace(other.prompt, tiles=[renamed], spans=spans)
+    engine._held_media.add(b"unknown")
+    sent = record_sent(engine, monkeypatch)
+    answer = await read(engine.submit(dataclasses.replace(other, prompt=prompt)))
+    assert sent == [0, 1] and answer[1] == expected[1] == 4
 
 
 async def test_a_dead_worker_fails_its_requests_and_is_replaced(
