@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from model_runtime.scheduler import ScheduledSequence, ScheduledStep
+from model_runtime.sequence import UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,25 +45,36 @@ class Batch:
     sample_rows: torch.Tensor  # [num_sampled] rows whose logits are needed
 
 
-def build_batch(step: ScheduledStep, block_size: int, device: torch.device) -> Batch:
-    """The tensors for `step`, in the order of `step.sequences`."""
+def build_batch(
+    step: ScheduledStep,
+    block_size: int,
+    device: torch.device,
+    last_tokens: torch.Tensor | None = None,
+) -> Batch:
+    """The tensors for `step`, in the order of `step.sequences`.
+
+    `last_tokens`: what the step before sampled, for tokens that the host does not know yet.
+    """
     input_ids: list[int] = []
     positions: list[int] = []
     slots: list[int] = []
     sample_rows: list[int] = []
+    unknown: list[tuple[int, int]] = []  # (row, row of `last_tokens`)
     for chunk in step.sequences:
         input_ids += chunk.sequence.token_ids[chunk.start : chunk.end]
         positions += range(chunk.start, chunk.end)
         slots += _slots(chunk, block_size)
         if chunk.samples:
             sample_rows.append(len(input_ids) - 1)
+        if input_ids[-1] == UNKNOWN:
+            unknown.append((len(input_ids) - 1, chunk.sequence.sampled_row))
 
     def tensor(values: list[int]) -> torch.Tensor:
         return torch.tensor(values, dtype=torch.long, device=device)
 
     prefills = _prefill_chunks(step.prefills, block_size, device)
     return Batch(
-        input_ids=tensor(input_ids),
+        input_ids=_fill_in(tensor(input_ids), unknown, last_tokens),
         positions=tensor(positions),
         slot_mapping=tensor(slots),
         prefills=prefills,
@@ -73,8 +85,22 @@ def build_batch(step: ScheduledStep, block_size: int, device: torch.device) -> B
     )
 
 
+def _fill_in(
+    input_ids: torch.Tensor, unknown: list[tuple[int, int]], last_tokens: torch.Tensor | None
+) -> torch.Tensor:
+    """Put tokens that only the device knows in place. An invalid one becomes token 0: its
+    sequence ends when the host sees it."""
+    if unknown:
+        assert last_tokens is not None, "a token is unknown to everybody. This is a bug."
+        rows, sources = zip(*unknown, strict=True)
+        input_ids[list(rows)] = last_tokens[list(sources)].clamp_min(0)
+    return input_ids
+
+
 def _slots(chunk: ScheduledSequence, block_size: int) -> list[int]:
     table = chunk.sequence.block_table
+    if chunk.num_tokens == 1:
+        return [table[chunk.start // block_size] * block_size + chunk.start % block_size]
     return [
         table[position // block_size] * block_size + position % block_size
         for position in range(chunk.start, chunk.end)

@@ -2,15 +2,19 @@
 
 Single-threaded, no asyncio, no sockets. Nothing that a request contains can end the loop:
 a bad request is answered with an error, a failed step fails the sequences that were in it.
+
+On a GPU the host runs one step ahead: it schedules and launches step N + 1 while the device
+computes step N, whose tokens never leave the device on their way into step N + 1.
 """
 
 import logging
 import time
 
-import msgspec
 import torch
 
+from model_runtime.answers import LiveAnswers
 from model_runtime.block_pool import BlockPool
+from model_runtime.flight import Flight, sequence_output
 from model_runtime.protocol import (
     AbortRequest,
     AddRequest,
@@ -22,16 +26,16 @@ from model_runtime.protocol import (
     ToWorker,
 )
 from model_runtime.runner import ModelRunner
-from model_runtime.sampler import INVALID, Sampler
-from model_runtime.scheduler import ScheduledStep, Scheduler
-from model_runtime.sequence import Sequence
+from model_runtime.sampler import INVALID, Sampled, Sampler, needs_processing
+from model_runtime.scheduler import ScheduledSequence, ScheduledStep, Scheduler
+from model_runtime.sequence import UNKNOWN
 from model_runtime.vision import VisionEncoder
 
 logger = logging.getLogger(__name__)
 
 
 class EngineCore:
-    """Owns the live sequences by id; wires scheduler, runner, sampler and vision together."""
+    """Wires scheduler, runner, sampler and vision together, and turns their crank."""
 
     def __init__(
         self,
@@ -45,6 +49,7 @@ class EngineCore:
         max_model_len: int,
         max_num_batched_tokens: int,
         max_tiles_per_step: int,
+        runs_ahead: bool,
     ) -> None:
         self._pool = pool
         self._runner = runner
@@ -52,6 +57,7 @@ class EngineCore:
         self._eos_token_ids = frozenset(eos_token_ids)
         self._vocab_size = vocab_size
         self._max_model_len = max_model_len
+        self._runs_ahead = runs_ahead
         self._sampler = Sampler(eos_token_ids, config.seed)
         self._scheduler = Scheduler(
             pool,
@@ -60,18 +66,17 @@ class EngineCore:
             max_tiles_per_step=max_tiles_per_step,
             num_encoded_tokens=vision.num_encoded_tokens,
         )
-        self._sequences: dict[str, list[Sequence]] = {}  # live answers by request
-        self._awaited_siblings: dict[str, AddRequest] = {}  # until the prompt is computed once
+        self._answers = LiveAnswers(self._scheduler, vision, self._sampler, max_model_len)
+        self._in_flight: Flight | None = None  # launched, not settled
         self._refused: list[SequenceOutput] = []
         self._missing_tiles: list[str] = []
         self._is_report_due = False  # an abort changed the state; tell even when nothing runs
-        self._num_arrived = 0
         self._num_steps = 0
 
     @property
     def has_work(self) -> bool:
-        has_news = self._refused or self._missing_tiles or self._is_report_due
-        return bool(has_news) or self._scheduler.has_work
+        has_news = bool(self._refused or self._missing_tiles or self._is_report_due)
+        return has_news or self._scheduler.has_work or self._in_flight is not None
 
     def handle(self, message: ToWorker) -> None:
         """Apply a message from the front end. Takes effect in the next step."""
@@ -82,60 +87,118 @@ class EngineCore:
         elif self._lacks_tiles(message):
             self._missing_tiles.append(message.request_id)
         else:
-            self._add(message)
+            self._answers.add(message)
 
     def step(self) -> StepOutput:
-        """Compute one step and say what it brought to whom."""
+        """Schedule and launch a step; settle it, or the one before when running ahead."""
         started = time.monotonic()
+        outputs = self._settle_what_is_needed()
         step = self._scheduler.schedule()
-        try:
-            outputs = self._run_and_commit(step)
-        except Exception:
-            logger.exception("a step failed; its sequences are ended")
-            outputs = self._fail(step)
+        launched = self._launch(step)
+        before, self._in_flight = self._in_flight, None
+        outputs += self._settle(before)
+        if self._runs_ahead and launched is not None and not launched.is_failed:
+            self._in_flight = launched
+        else:
+            outputs += self._settle(launched)
         self._num_steps += 1
         return self._report(outputs, self._stats(step, time.monotonic() - started))
 
     def check(self) -> None:
         """Assert that blocks and embeddings belong to live sequences and nobody else."""
-        live = list(self._scheduler.sequences())
-        self._pool.check(sequence.block_table for sequence in live)
+        self._pool.check(sequence.block_table for sequence in self._scheduler.sequences())
         self._vision.check()
-        owned = [sequence for answers in self._sequences.values() for sequence in answers]
-        assert {id(sequence) for sequence in owned} == {id(sequence) for sequence in live}
-        assert set(self._awaited_siblings) <= set(self._sequences)
+        self._answers.check()
 
     # ------------------------------------------------------------------ one step
 
-    def _run_and_commit(self, step: ScheduledStep) -> list[SequenceOutput]:
-        if not step.sequences and not step.tiles:
+    def _settle_what_is_needed(self) -> list[SequenceOutput]:
+        """Logits that are changed by what was said before wait until that is known."""
+        flight = self._in_flight
+        if flight is None or not any(needs_processing(c.sequence) for c in flight.sampling):
             return []
-        logits = self._runner.run(step)
-        self._drop_encoded_pixels(step)
-        sampling = [chunk.sequence for chunk in step.sequences if chunk.samples]
-        sampled = self._sampler.sample(logits, sampling) if sampling else []
-        self._scheduler.mark_computed(step)
+        self._in_flight = None
+        return self._settle(flight)
+
+    def _launch(self, step: ScheduledStep) -> Flight | None:
+        """Run and sample. The tokens may stay on the device; the host keeps their places."""
+        if not step.sequences and not step.tiles:
+            return None
+        flight = Flight(step, [chunk for chunk in step.sequences if chunk.samples])
+        try:
+            self._compute(flight)
+        except Exception:
+            logger.exception("a step failed; its sequences are ended")
+            flight.is_failed = True
+        self._scheduler.advance(step)
+        for row, chunk in enumerate(flight.sampling):
+            chunk.sequence.append(UNKNOWN)
+            chunk.sequence.sampled_row = row
+        return flight
+
+    def _compute(self, flight: Flight) -> None:
+        last_tokens = self._in_flight.token_ids if self._in_flight is not None else None
+        output = self._runner.run(flight.step, last_tokens)
+        flight.prompt_logprobs = output.prompt_logprobs
+        if flight.sampling:
+            sequences = [chunk.sequence for chunk in flight.sampling]
+            flight.sampled = self._sampler.sample(output.logits, sequences)
+        self._drop_encoded_pixels(flight.step)
+
+    def _settle(self, flight: Flight | None) -> list[SequenceOutput]:
+        """Take in what a launched step brought: tokens, ends, blocks to share."""
+        if flight is None:
+            return []
+        try:
+            sampled = flight.fetch()
+        except Exception:  # a device reports its errors late
+            logger.exception("a step failed; its sequences are ended")
+            flight.is_failed = True
+        if flight.is_failed:
+            return self._fail(flight.step)
+        for chunk in flight.step.sequences:
+            self._scheduler.publish(chunk)
+            if scores := flight.prompt_logprobs.get(chunk.sequence.request_id):
+                chunk.sequence.prompt_logprobs[chunk.start :] = scores
         return [
-            self._commit(sequence, one) for sequence, one in zip(sampling, sampled, strict=True)
+            self._commit(chunk, one)
+            for chunk, one in zip(flight.sampling, sampled, strict=True)
+            if not chunk.sequence.is_finished
         ]
 
-    def _commit(self, sequence: Sequence, token_id: int) -> SequenceOutput:
+    def _commit(self, chunk: ScheduledSequence, sampled: Sampled) -> SequenceOutput:
+        sequence, token_id = chunk.sequence, sampled.token_id
         if token_id == INVALID:
             return self._end_with_error(
                 sequence.request_id, "The model produced a value that is not finite."
             )
-        sequence.append(token_id)
-        reason = self._finish_reason(sequence, token_id)
-        self._add_siblings(sequence.request_id)
+        sequence.token_ids[chunk.end] = token_id
+        if sequence.grammar is not None:
+            sequence.grammar.accept(token_id)
+        self._answers.add_siblings(sequence.request_id)
+        reason = self._finish_reason(chunk, token_id)
         if reason is not None:
-            self._forget(sequence)
-        return SequenceOutput(
-            sequence.request_id,
-            [token_id],
-            reason,
-            index=sequence.index,
-            num_cached_tokens=sequence.num_cached_tokens,
-        )
+            self._answers.finish(sequence)
+        return sequence_output(chunk, sampled, reason)
+
+    def _finish_reason(self, chunk: ScheduledSequence, token_id: int) -> FinishReason | None:
+        sequence, params = chunk.sequence, chunk.sequence.sampling
+        if token_id in self._eos_token_ids and not params.ignore_eos:
+            return "stop"
+        if token_id in params.stop_token_ids:
+            return "stop"
+        return "length" if chunk.end + 1 >= sequence.max_num_tokens else None
+
+    def _fail(self, step: ScheduledStep) -> list[SequenceOutput]:
+        """End every request that had to do with the step."""
+        request_ids = {chunk.sequence.request_id for chunk in step.sequences}
+        for sequence in self._scheduler.sequences():
+            if any(span.content_hash in step.tiles for span in sequence.spans):
+                request_ids.add(sequence.request_id)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        message = "The request failed in the engine."
+        return [self._end_with_error(r, message) for r in request_ids if r in self._answers]
 
     def _drop_encoded_pixels(self, step: ScheduledStep) -> None:
         """A complete embedding outlives every sequence that refers to it; its pixels need not."""
@@ -144,74 +207,15 @@ class EngineCore:
             for content_hash in complete:
                 sequence.tiles.pop(content_hash, None)
 
-    def _finish_reason(self, sequence: Sequence, token_id: int) -> FinishReason | None:
-        params = sequence.sampling
-        if token_id in self._eos_token_ids and not params.ignore_eos:
-            return "stop"
-        if token_id in params.stop_token_ids:
-            return "stop"
-        if sequence.num_completion_tokens >= params.max_tokens:
-            return "length"
-        if sequence.num_tokens >= self._max_model_len:
-            return "length"
-        return None
-
-    def _fail(self, step: ScheduledStep) -> list[SequenceOutput]:
-        request_ids = {chunk.sequence.request_id for chunk in step.sequences}
-        for sequence in self._scheduler.sequences():
-            if any(span.content_hash in step.tiles for span in sequence.spans):
-                request_ids.add(sequence.request_id)
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        return [
-            self._end_with_error(request_id, "The request failed in the engine.")
-            for request_id in request_ids
-            if request_id in self._sequences
-        ]
-
     # ------------------------------------------------------------------ requests
 
-    def _add(self, request: AddRequest) -> None:
-        self._sequences[request.request_id] = []
-        self._add_sequence(Sequence(request, self._num_arrived))
-        self._num_arrived += 1
-        if request.n > 1:
-            self._awaited_siblings[request.request_id] = msgspec.structs.replace(request, tiles=[])
-
-    def _add_siblings(self, request_id: str) -> None:
-        """The first answer has computed the prompt: the others take it from the prefix cache."""
-        if request := self._awaited_siblings.pop(request_id, None):
-            _, arrival, _ = self._sequences[request_id][0].rank
-            for index in range(1, request.n):
-                self._add_sequence(Sequence(request, arrival, index))
-
-    def _add_sequence(self, sequence: Sequence) -> None:
-        self._sequences[sequence.request_id].append(sequence)
-        self._vision.retain(sequence.spans)
-        self._sampler.add(sequence)
-        self._scheduler.add(sequence)
-
-    def _forget(self, sequence: Sequence) -> None:
-        self._scheduler.remove(sequence)
-        self._sampler.forget(sequence)
-        self._vision.release(sequence.spans)
-        answers = self._sequences[sequence.request_id]
-        answers.remove(sequence)
-        if not answers:
-            del self._sequences[sequence.request_id]
-
-    def _forget_request(self, request_id: str) -> None:
-        self._awaited_siblings.pop(request_id, None)
-        for sequence in list(self._sequences[request_id]):
-            self._forget(sequence)
-
     def _abort(self, request_id: str) -> None:
-        if request_id in self._sequences:
-            self._forget_request(request_id)
+        if request_id in self._answers:
+            self._answers.drop(request_id)
             self._is_report_due = True
 
     def _end_with_error(self, request_id: str, message: str) -> SequenceOutput:
-        self._forget_request(request_id)
+        self._answers.drop(request_id)
         return SequenceOutput(request_id, [], "error", message)
 
     def _lacks_tiles(self, request: AddRequest) -> bool:
@@ -226,7 +230,7 @@ class EngineCore:
     def _problem_with(self, request: AddRequest) -> str | None:
         """Why the request can never run. The front end has checked all of it before."""
         num_tokens = len(request.token_ids)
-        if request.request_id in self._sequences:
+        if request.request_id in self._answers:
             return "The request id is in use."
         if not 0 < num_tokens < self._max_model_len:
             return f"The prompt has {num_tokens} tokens; the limit is {self._max_model_len - 1}."
@@ -235,6 +239,8 @@ class EngineCore:
         if request.spans and request.spans[-1].end > num_tokens:
             return "A media span lies outside the prompt."
         return None
+
+    # ------------------------------------------------------------------ reports
 
     def _report(self, outputs: list[SequenceOutput], stats: StepStats) -> StepOutput:
         """Everything that the front end has not been told yet."""

@@ -66,6 +66,9 @@ def _assemble(
         max_model_len=max_model_len,
         max_num_batched_tokens=choose_token_budget(config, model.device),
         max_tiles_per_step=choose_tile_budget(config, model),
+        runs_ahead=model.device.type == "cuda"
+        if config.async_scheduling is None
+        else config.async_scheduling,
     )
 
 

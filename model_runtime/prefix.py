@@ -18,7 +18,10 @@ _DIGEST_BYTES = 16
 def extend_block_hashes(
     hashes: list[bytes], token_ids: list[int], spans: list[MediaSpan], block_size: int, salt: bytes
 ) -> None:
-    """Append the names of the full blocks that `hashes` lacks. `salt` separates tenants."""
+    """Append the names of the full blocks of `token_ids` that `hashes` lacks.
+
+    `salt` separates tenants: under different salts nothing is shared.
+    """
     parent = hashes[-1] if hashes else _digest(salt)
     for start in range(len(hashes) * block_size, len(token_ids) - block_size + 1, block_size):
         tokens = array("q", token_ids[start : start + block_size]).tobytes()

@@ -33,10 +33,6 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     bad_words: tuple[tuple[int, ...], ...] = ()  # token sequences that are never completed
     allowed_token_ids: tuple[int, ...] | None = None  # None: all
 
-    @property
-    def is_greedy(self) -> bool:
-        return self.temperature == 0.0
-
 
 class TokenLogprobs(msgspec.Struct, frozen=True):
     """A token's natural-log probability under the model, and the likeliest alternatives."""
@@ -91,6 +87,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     kv_cache_memory_bytes: int | None = None  # None: sized from the device
     gpu_memory_utilization: float = 0.9
     seed: int = 0  # seeds of requests that bring none are derived from it
+    async_scheduling: bool | None = None  # plan a step while the last runs; None: on CUDA
     log_level: str = "info"  # debug also checks the books whenever the engine is idle
     num_threads: int | None = None  # CPU threads of the worker; None: leave one for the front end
 
@@ -156,7 +153,9 @@ class SequenceOutput(msgspec.Struct, frozen=True):
     finish_reason: FinishReason | None = None
     error: str | None = None  # with finish_reason "error": what to tell the client
     index: int = 0  # which of the request's `n` answers
-    num_cached_tokens: int = 0  # with the first token: prompt tokens that were not computed
+    num_cached_tokens: int = 0  # prompt tokens that came from the prefix cache
+    logprobs: list[TokenLogprobs] | None = None  # one for each new token, when asked for
+    prompt_logprobs: list[TokenLogprobs | None] | None = None  # with the first token
 
 
 class StepStats(msgspec.Struct, frozen=True, kw_only=True):

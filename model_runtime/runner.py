@@ -1,14 +1,27 @@
 """Runs one scheduled step on the device: vision, embed, scatter, decoder, logits."""
 
+from dataclasses import dataclass
+
 import torch
 
 from model_runtime.batch import Batch, build_batch
 from model_runtime.kv_cache import KVCache
+from model_runtime.logprobs import RowLogprobs
 from model_runtime.model import Model
-from model_runtime.scheduler import ScheduledStep
+from model_runtime.protocol import TokenLogprobs
+from model_runtime.scheduler import ScheduledSequence, ScheduledStep
 from model_runtime.vision import VisionEncoder
 
 _NO_LOGITS = torch.empty(0, 0)
+_ROWS_SCORED_AT_ONCE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerOutput:
+    """What a step computed."""
+
+    logits: torch.Tensor  # [num_sampled, vocab_size], in the order of the sampling chunks
+    prompt_logprobs: dict[str, list[TokenLogprobs]]  # by request, of the step's chunk
 
 
 class ModelRunner:
@@ -23,17 +36,43 @@ class ModelRunner:
         self._block_size = block_size
 
     @torch.inference_mode()
-    def run(self, step: ScheduledStep) -> torch.Tensor:
-        """float32 logits `[num_sampled, vocab_size]`, in the order of the sampling chunks."""
+    def run(self, step: ScheduledStep, last_tokens: torch.Tensor | None) -> RunnerOutput:
+        """Compute the step. `last_tokens`: what the step before sampled, on the device."""
         self._vision.encode(list(step.tiles.values()))
         if not step.sequences:
-            return _NO_LOGITS
-        batch = build_batch(step, self._block_size, self._model.device)
+            return RunnerOutput(_NO_LOGITS, {})
+        batch = build_batch(step, self._block_size, self._model.device, last_tokens)
         embeddings = self._embed(step, batch)
         hidden = self._model.forward(embeddings, batch, self._cache)
+        prompt_logprobs = self._prompt_logprobs(step, hidden)
         if not len(batch.sample_rows):
-            return _NO_LOGITS
-        return self._model.logits(hidden[batch.sample_rows]).float()
+            return RunnerOutput(_NO_LOGITS, prompt_logprobs)
+        return RunnerOutput(self._model.logits(hidden[batch.sample_rows]), prompt_logprobs)
+
+    def _prompt_logprobs(
+        self, step: ScheduledStep, hidden: torch.Tensor
+    ) -> dict[str, list[TokenLogprobs]]:
+        """For the chunks of requests that want them: of each token after one in the chunk."""
+        found, row = {}, 0
+        for chunk in step.prefills:
+            if chunk.sequence.wants_prompt_logprobs:
+                rows = hidden[row : row + chunk.num_tokens]
+                found[chunk.sequence.request_id] = self._score(chunk, rows)
+            row += chunk.num_tokens
+        return found
+
+    def _score(self, chunk: ScheduledSequence, hidden: torch.Tensor) -> list[TokenLogprobs]:
+        """A few rows at a time: a whole prompt's logits could be gigabytes."""
+        following = chunk.sequence.token_ids[chunk.start + 1 : chunk.end + 1]
+        num_top = chunk.sequence.sampling.prompt_logprobs or 0
+        scores: list[TokenLogprobs] = []
+        for first in range(0, len(following), _ROWS_SCORED_AT_ONCE):
+            token_ids = following[first : first + _ROWS_SCORED_AT_ONCE]
+            logits = self._model.logits(hidden[first : first + len(token_ids)])
+            targets = torch.tensor(token_ids, device=hidden.device)
+            rows = RowLogprobs.of(logits, targets, num_top)
+            scores += rows.fetch([num_top] * len(token_ids))
+        return scores
 
     def _embed(self, step: ScheduledStep, batch: Batch) -> torch.Tensor:
         """Token embeddings, with the media's embeddings in place of their placeholders.

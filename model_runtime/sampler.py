@@ -6,109 +6,130 @@ gives the same text whatever else is in the batch. There is no process-wide seed
 """
 
 import random
-from collections import Counter
+from dataclasses import dataclass
 
 import torch
 
-from model_runtime.protocol import SamplingParams
+from model_runtime.drawing import draw
+from model_runtime.logits_processing import TokenHistory, add_biases, apply_masks, ban, penalise
+from model_runtime.logprobs import RowLogprobs
+from model_runtime.protocol import SamplingParams, TokenLogprobs
 from model_runtime.sequence import Sequence
 
 INVALID = -1  # picked for a row whose logits are not finite
+_MIN_TEMPERATURE = 1e-5  # below, the softmax is greedy in all but rounding
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """One sequence's next token."""
+
+    token_id: int
+    logprobs: TokenLogprobs | None = None
+
+
+@dataclass(slots=True)
+class SampledTokens:
+    """A step's picks, perhaps still being computed; `fetch` waits for them."""
+
+    token_ids: torch.Tensor  # [num_sampled] on the device
+    num_top: dict[int, int]  # row → alternatives wanted, of the rows with log-probabilities
+    logprobs: RowLogprobs | None
+
+    def fetch(self) -> list[Sampled]:
+        logprobs: dict[int, TokenLogprobs] = {}
+        if self.logprobs is not None:
+            fetched = self.logprobs.fetch(list(self.num_top.values()))
+            logprobs = dict(zip(self.num_top, fetched, strict=True))
+        token_ids: list[int] = self.token_ids.tolist()
+        return [Sampled(token_id, logprobs.get(row)) for row, token_id in enumerate(token_ids)]
 
 
 class Sampler:
-    """Owns one random generator per live sequence that samples."""
+    """Owns, for each live sequence that needs them, a random generator and a token history."""
 
     def __init__(self, eos_token_ids: tuple[int, ...], seed: int) -> None:
         self._eos_token_ids = eos_token_ids
         self._seeds = random.Random(seed)  # for requests that bring none
         self._generators: dict[tuple[str, int], random.Random] = {}
+        self._histories: dict[tuple[str, int], TokenHistory] = {}
 
     def add(self, sequence: Sequence) -> None:
-        if not sequence.sampling.is_greedy:
-            seed = sequence.sampling.seed
-            own = self._seeds.getrandbits(64) if seed is None else seed
-            self._generators[sequence.request_id, sequence.index] = random.Random(
-                own + sequence.index
-            )
+        params = sequence.sampling
+        if not is_greedy(params):
+            own = self._seeds.getrandbits(64) if params.seed is None else params.seed
+            self._generators[sequence.key] = random.Random(own + sequence.index)
+        if has_penalties(params):
+            self._histories[sequence.key] = TokenHistory()
 
     def forget(self, sequence: Sequence) -> None:
         self._generators.pop(sequence.key, None)
+        self._histories.pop(sequence.key, None)
 
-    def sample(self, logits: torch.Tensor, sequences: list[Sequence]) -> list[int]:
-        """float32 `[len(sequences), vocab_size]` → a token id each, or INVALID."""
-        is_finite = torch.isfinite(logits).all(dim=-1).tolist()
-        self._penalise(logits, sequences)
-        self._forbid_early_stops(logits, sequences)
-        picked: list[int] = logits.argmax(dim=-1).tolist()
-        self._draw_random_rows(logits, sequences, picked)
-        return [token if ok else INVALID for token, ok in zip(picked, is_finite, strict=True)]
+    @torch.inference_mode()
+    def sample(self, logits: torch.Tensor, sequences: list[Sequence]) -> SampledTokens:
+        """`[len(sequences), vocab_size]` → a token each, INVALID where a row is not finite.
 
-    def _draw_random_rows(
-        self, logits: torch.Tensor, sequences: list[Sequence], picked: list[int]
+        Spoils `logits`.
+        """
+        num_top = {
+            row: s.sampling.logprobs
+            for row, s in enumerate(sequences)
+            if s.sampling.logprobs is not None
+        }
+        raw = logits[list(num_top)].clone() if num_top else None
+        logits = self._process(logits, sequences)
+        best, token_ids = logits.max(dim=-1)
+        self._draw(logits, sequences, token_ids)
+        # The largest value of a row is NaN or infinite if any is that harms: one look suffices.
+        token_ids = token_ids.masked_fill(~torch.isfinite(best), INVALID)
+        logprobs = None
+        if raw is not None:
+            picked = token_ids[list(num_top)].clamp_min(0)
+            logprobs = RowLogprobs.of(raw, picked, max(num_top.values()))
+        return SampledTokens(token_ids, num_top, logprobs)
+
+    def _process(self, logits: torch.Tensor, sequences: list[Sequence]) -> torch.Tensor:
+        if not any(needs_processing(sequence) for sequence in sequences):
+            return logits
+        logits = logits.float()
+        histories = [self._histories.get(sequence.key) for sequence in sequences]
+        for sequence, history in zip(sequences, histories, strict=True):
+            if history is not None:
+                history.read(sequence)
+        penalise(logits, sequences, histories)
+        add_biases(logits, sequences)
+        ban(logits, sequences, self._eos_token_ids)
+        apply_masks(logits, sequences)
+        return logits
+
+    def _draw(
+        self, logits: torch.Tensor, sequences: list[Sequence], token_ids: torch.Tensor
     ) -> None:
-        rows = [i for i, sequence in enumerate(sequences) if not sequence.sampling.is_greedy]
-        if not rows:
-            return
-        uniforms = [self._generators[sequences[i].key].random() for i in rows]
-        tokens = draw(logits[rows], [sequences[i].sampling for i in rows], uniforms)
-        for row, token in zip(rows, tokens, strict=True):
-            picked[row] = token
-
-    def _penalise(self, logits: torch.Tensor, sequences: list[Sequence]) -> None:
-        for row, sequence in enumerate(sequences):
-            params = sequence.sampling
-            if params.repetition_penalty != 1.0:
-                _penalise_repetition(logits[row], sequence.token_ids, params.repetition_penalty)
-            if params.presence_penalty or params.frequency_penalty:
-                _penalise_counts(logits[row], sequence.completion_token_ids, params)
-
-    def _forbid_early_stops(self, logits: torch.Tensor, sequences: list[Sequence]) -> None:
-        for row, sequence in enumerate(sequences):
-            if sequence.num_completion_tokens < sequence.sampling.min_tokens:
-                stops = [*self._eos_token_ids, *sequence.sampling.stop_token_ids]
-                logits[row, stops] = -torch.inf
+        """Replace the likeliest token by a drawn one in the rows that are not greedy."""
+        rows = [row for row, s in enumerate(sequences) if not is_greedy(s.sampling)]
+        if rows:
+            uniforms = [self._generators[sequences[row].key].random() for row in rows]
+            params = [sequences[row].sampling for row in rows]
+            token_ids[rows] = draw(logits[rows], params, uniforms)
 
 
-def draw(logits: torch.Tensor, params: list[SamplingParams], uniforms: list[float]) -> list[int]:
-    """Sample each row after temperature, then top_k, top_p and min_p on the sorted probabilities.
-
-    Ties and the order of equal tokens are settled by a stable sort.
-    """
-    device = logits.device
-
-    def column(values: list[float]) -> torch.Tensor:
-        return torch.tensor(values, dtype=torch.float64, device=device)[:, None]
-
-    temperatures = column([p.temperature for p in params]).clamp_min(1e-5)
-    probs = torch.softmax(logits.double() / temperatures, dim=-1)
-    probs, token_ids = probs.sort(dim=-1, descending=True, stable=True)
-    ranks = torch.arange(probs.shape[-1], device=device)
-    probs = probs * (ranks < column([p.top_k or probs.shape[-1] for p in params]))
-    probs = probs / probs.sum(dim=-1, keepdim=True)
-    mass_before = probs.cumsum(dim=-1) - probs
-    is_kept = (mass_before < column([p.top_p for p in params])) | (ranks == 0)
-    is_kept &= probs >= column([p.min_p for p in params]) * probs[:, :1]
-    cumulative = (probs * is_kept).cumsum(dim=-1)
-    targets = column(uniforms) * cumulative[:, -1:]
-    chosen = torch.searchsorted(cumulative, targets, right=True)
-    chosen = chosen.clamp_max(probs.shape[-1] - 1)
-    picked: list[int] = token_ids.gather(-1, chosen).squeeze(-1).tolist()
-    return picked
+def is_greedy(params: SamplingParams) -> bool:
+    return params.temperature < _MIN_TEMPERATURE or params.top_k == 1
 
 
-def _penalise_repetition(row: torch.Tensor, token_ids: list[int], penalty: float) -> None:
-    """Divide positive, multiply negative logits of tokens seen in prompt or answer (CTRL paper)."""
-    seen = torch.tensor(sorted(set(token_ids)), device=row.device)
-    scores = row[seen]
-    row[seen] = torch.where(scores > 0, scores / penalty, scores * penalty)
+def has_penalties(params: SamplingParams) -> bool:
+    is_repetition_penalised = params.repetition_penalty != 1.0
+    return is_repetition_penalised or bool(params.presence_penalty or params.frequency_penalty)
 
 
-def _penalise_counts(row: torch.Tensor, token_ids: list[int], params: SamplingParams) -> None:
-    """OpenAI's presence and frequency penalties over the tokens of the answer."""
-    if not token_ids:
-        return
-    counts = Counter(token_ids)
-    seen = torch.tensor(list(counts), device=row.device)
-    times = torch.tensor(list(counts.values()), dtype=row.dtype, device=row.device)
-    row[seen] -= params.presence_penalty + params.frequency_penalty * times
+def needs_processing(sequence: Sequence) -> bool:
+    """Whether its logits are changed in this step, which needs its tokens on the host."""
+    params = sequence.sampling
+    return (
+        has_penalties(params)
+        or bool(params.logit_bias or params.bad_words)
+        or params.allowed_token_ids is not None
+        or sequence.num_completion_tokens < params.min_tokens
+        or sequence.grammar is not None
+    )

@@ -21,15 +21,11 @@ class ScheduledSequence:
     sequence: Sequence
     start: int
     num_tokens: int
+    samples: bool  # the last known token is computed, so the next one can be picked
 
     @property
     def end(self) -> int:
         return self.start + self.num_tokens
-
-    @property
-    def samples(self) -> bool:
-        """The last known token is computed, so the next one can be picked."""
-        return self.end == self.sequence.num_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +96,20 @@ class Scheduler:
         (self.running if sequence.is_running else self.waiting).remove(sequence)
         sequence.is_running = False
 
-    def mark_computed(self, step: ScheduledStep) -> None:
-        """The step's tokens have their KV: blocks that became full can be shared from now on."""
+    def advance(self, step: ScheduledStep) -> None:
+        """The step is under way: what is scheduled next comes after it."""
         for chunk in step.sequences:
-            sequence, size = chunk.sequence, self.pool.block_size
-            sequence.num_computed_tokens = chunk.end
-            if chunk.start // size == chunk.end // size:
-                continue
-            names = sequence.name_blocks(size)
-            for i in range(chunk.start // size, chunk.end // size):
-                self.pool.publish(sequence.block_table[i], names[i])
+            chunk.sequence.num_computed_tokens = chunk.end
+
+    def publish(self, chunk: ScheduledSequence) -> None:
+        """The chunk has its KV: blocks that became full can be shared from now on."""
+        sequence, size = chunk.sequence, self.pool.block_size
+        first, last = chunk.start // size, chunk.end // size
+        if first == last or not sequence.is_running:
+            return
+        names = sequence.name_blocks(chunk.end, size)
+        for i in range(first, last):
+            self.pool.publish(sequence.block_table[i], names[i])
 
     def schedule(self) -> ScheduledStep:
         step = ScheduledStep()
@@ -126,12 +126,14 @@ class Scheduler:
         """Put a chunk of `sequence` into the step; returns the tokens it takes."""
         if not sequence.is_running or budget <= 0:  # preempted for an earlier one, or full
             return 0
+        if sequence.is_full_length:  # only its newest token is not known yet
+            return 0
         start = sequence.num_computed_tokens
         end = min(sequence.num_tokens, start + budget)
         end = self._plan_tiles(sequence, start, end, step)
         if end == start or not self._make_room(sequence, end, step):
             return 0
-        chunk = ScheduledSequence(sequence, start, end - start)
+        chunk = ScheduledSequence(sequence, start, end - start, end == sequence.num_tokens)
         (step.decodes if sequence.is_decoding else step.prefills).append(chunk)
         return chunk.num_tokens
 
@@ -202,8 +204,8 @@ class Scheduler:
         """Names of the blocks that may come from the cache; the last token is always computed."""
         if sequence.wants_prompt_logprobs:
             return []
-        size = self.pool.block_size
-        return sequence.name_blocks(size)[: (sequence.num_tokens - 1) // size]
+        size, num_before_last = self.pool.block_size, sequence.num_tokens - 1
+        return sequence.name_blocks(num_before_last, size)[: num_before_last // size]
 
     def _start(self, sequence: Sequence, num_cached_tokens: int) -> None:
         sequence.num_computed_tokens = num_cached_tokens

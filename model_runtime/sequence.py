@@ -4,28 +4,50 @@
 Everything else about progress is derived from it.
 """
 
+from typing import TYPE_CHECKING
+
 from model_runtime.prefix import extend_block_hashes, spans_between
-from model_runtime.protocol import AddRequest, MediaSpan, SamplingParams, TileSet
+from model_runtime.protocol import (
+    AddRequest,
+    MediaSpan,
+    SamplingParams,
+    TileSet,
+    TokenLogprobs,
+)
+
+if TYPE_CHECKING:
+    from model_runtime.logits_processing import TokenMask
+
+UNKNOWN = -1  # a token that the device has picked and the host has not seen yet
 
 
 class Sequence:
-    """An answer being generated. Mutated by the scheduler alone, except `append` at commit."""
+    """An answer being generated."""
 
-    def __init__(self, request: AddRequest, arrival: int, index: int = 0) -> None:
-        self.request = request
+    def __init__(
+        self, request: AddRequest, arrival: int, index: int = 0, max_model_len: int | None = None
+    ) -> None:
         self.request_id = request.request_id
         self.index = index  # among the request's `n` answers
         self.sampling: SamplingParams = request.sampling
+        self.cache_salt = request.cache_salt
         self.spans: list[MediaSpan] = request.spans
         self.tiles: dict[bytes, TileSet] = {tiles.content_hash: tiles for tiles in request.tiles}
         self.rank = (request.priority, arrival, index)  # lower runs earlier
         self.token_ids: list[int] = list(request.token_ids)
         self.num_prompt_tokens = len(request.token_ids)
+        self.max_num_tokens = self.num_prompt_tokens + request.sampling.max_tokens
+        if max_model_len is not None:
+            self.max_num_tokens = min(self.max_num_tokens, max_model_len)
         self.num_computed_tokens = 0
         self.num_cached_tokens = 0  # of the prompt, found in the prefix cache when first admitted
         self.block_table: list[int] = []
         self.block_hashes: list[bytes] = []  # of the full blocks, as far as named
+        self.sampled_row = 0  # where the device keeps the newest token while it is UNKNOWN
         self.is_running = False
+        self.is_finished = False
+        self.grammar: TokenMask | None = None  # what its next token must obey
+        self.prompt_logprobs: list[TokenLogprobs] = []  # from the second token on
 
     @property
     def key(self) -> tuple[str, int]:
@@ -49,24 +71,30 @@ class Sequence:
         return self.num_uncomputed_tokens == 1 and self.num_completion_tokens > 0
 
     @property
+    def is_full_length(self) -> bool:
+        """No token may follow, whatever the newest one is."""
+        return self.num_completion_tokens > 0 and self.num_tokens >= self.max_num_tokens
+
+    @property
     def completion_token_ids(self) -> list[int]:
         return self.token_ids[self.num_prompt_tokens :]
+
+    @property
+    def wants_prompt_logprobs(self) -> bool:
+        """Every prompt token's logits are still owed, so none of them may come from a cache."""
+        is_wanted = self.sampling.prompt_logprobs is not None and self.index == 0
+        return is_wanted and not self.num_completion_tokens
 
     def spans_between(self, start: int, end: int) -> list[MediaSpan]:
         """The media spans that overlap the tokens `[start, end)`."""
         return list(spans_between(self.spans, start, end))
 
-    def name_blocks(self, block_size: int) -> list[bytes]:
-        """The names of all full blocks of the known tokens."""
-        extend_block_hashes(
-            self.block_hashes, self.token_ids, self.spans, block_size, self.request.cache_salt
-        )
+    def name_blocks(self, num_tokens: int, block_size: int) -> list[bytes]:
+        """The names of the full blocks of the first `num_tokens` tokens, at least."""
+        if len(self.block_hashes) < num_tokens // block_size:
+            known = self.token_ids[:num_tokens]
+            extend_block_hashes(self.block_hashes, known, self.spans, block_size, self.cache_salt)
         return self.block_hashes
-
-    @property
-    def wants_prompt_logprobs(self) -> bool:
-        """Every prompt token's logits are still owed, so none of them may come from a cache."""
-        return self.sampling.prompt_logprobs is not None and not self.num_completion_tokens
 
     def append(self, token_id: int) -> None:
         self.token_ids.append(token_id)

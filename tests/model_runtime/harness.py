@@ -141,7 +141,7 @@ def prompt_logits(
     request = AddRequest("r", token_ids, GREEDY)
     sequence = Sequence(request, 0)
     sequence.block_table = list(range(-(-len(token_ids) // 16)))
-    step = ScheduledStep(prefills=[ScheduledSequence(sequence, 0, len(token_ids))])
+    step = ScheduledStep(prefills=[ScheduledSequence(sequence, 0, len(token_ids), samples=True)])
     batch = build_batch(step, 16, model.device)
     cache = KVCache(model.kv_geometry, len(sequence.block_table), 16, model.device)
     embeddings = model.embed(batch.input_ids)

@@ -27,7 +27,7 @@ def random_step(chance: random.Random, block_size: int) -> tuple[ScheduledStep, 
         request = AddRequest(f"r{i}", [1] * (start + num_tokens), SamplingParams(max_tokens=9))
         sequence = Sequence(request, i)
         sequence.block_table = [blocks.pop() for _ in range(-(-sequence.num_tokens // block_size))]
-        chunk = ScheduledSequence(sequence, start, num_tokens)
+        chunk = ScheduledSequence(sequence, start, num_tokens, samples=True)
         (step.decodes if start and num_tokens == 1 else step.prefills).append(chunk)
     return step, 200
 

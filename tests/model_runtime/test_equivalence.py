@@ -71,6 +71,9 @@ def test_alone_equals_generate(folder: Path, truth: list[tuple[AddRequest, list[
         {"block_size": 1},
         {"block_size": 7, "max_num_batched_tokens": 33},
         {"max_num_seqs": 3},
+        {"async_scheduling": True},
+        {"async_scheduling": True, "max_num_batched_tokens": 16, "max_tiles_per_step": 1},
+        {"model_impl": "transformers"},
     ],
     ids=str,
 )
@@ -87,8 +90,9 @@ def test_batched_equals_generate(
         assert results[request.request_id].token_ids == expected, request.request_id
 
 
+@pytest.mark.parametrize("runs_ahead", [False, True])
 def test_preempted_and_aborted_neighbours_change_nothing(
-    folder: Path, truth: list[tuple[AddRequest, list[int]]]
+    folder: Path, truth: list[tuple[AddRequest, list[int]]], runs_ahead: bool
 ) -> None:
     """A KV cache for two sequences or so; requests join, leave and are aborted at random."""
     longest = max(len(request.token_ids) + len(tokens) for request, tokens in truth) + 1
@@ -100,6 +104,7 @@ def test_preempted_and_aborted_neighbours_change_nothing(
         kv_cache_memory_bytes=(longest + 4) * bytes_per_token,
         max_num_batched_tokens=48,
         max_num_seqs=8,
+        async_scheduling=runs_ahead,
     )
     chance = random.Random(11)
     results: dict[str, Result] = {}

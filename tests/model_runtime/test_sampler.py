@@ -1,8 +1,9 @@
 import pytest
 import torch
 
+from model_runtime.drawing import draw
 from model_runtime.protocol import AddRequest, SamplingParams
-from model_runtime.sampler import INVALID, Sampler, draw
+from model_runtime.sampler import INVALID, Sampler
 from model_runtime.sequence import Sequence
 
 EOS = 3
@@ -20,7 +21,11 @@ def sample(logits: torch.Tensor, *sequences: Sequence) -> list[int]:
     sampler = Sampler((EOS,), seed=0)
     for each in sequences:
         sampler.add(each)
-    return sampler.sample(logits.clone(), list(sequences))
+    return picks(sampler, logits, list(sequences))
+
+
+def picks(sampler: Sampler, logits: torch.Tensor, sequences: list[Sequence]) -> list[int]:
+    return [one.token_id for one in sampler.sample(logits.clone(), sequences).fetch()]
 
 
 def test_temperature_zero_takes_the_largest() -> None:
@@ -37,10 +42,9 @@ def test_same_seed_same_tokens_alone_and_among_strangers() -> None:
         sampler.add(mine)
     for stranger in strangers:
         crowd.add(stranger)
-    first = [alone.sample(step[:1].clone(), [mine])[0] for step in rows]
+    first = [picks(alone, step[:1], [mine])[0] for step in rows]
     second = [
-        crowd.sample(step[[1, 2, 0, 3]].clone(), [*strangers[:2], mine, strangers[2]])[2]
-        for step in rows
+        picks(crowd, step[[1, 2, 0, 3]], [*strangers[:2], mine, strangers[2]])[2] for step in rows
     ]
     assert first == second and len(set(first)) > 3
 
@@ -49,7 +53,7 @@ def test_draw_follows_the_probabilities() -> None:
     logits = torch.log(torch.tensor([[0.5, 0.3, 0.2]]))
     uniforms = [(i + 0.5) / 1000 for i in range(1000)]
     params = [SamplingParams(max_tokens=1)]
-    counts = torch.bincount(torch.tensor([draw(logits, params, [u])[0] for u in uniforms]))
+    counts = torch.bincount(torch.tensor([int(draw(logits, params, [u])[0]) for u in uniforms]))
     assert counts.tolist() == pytest.approx([500, 300, 200], abs=2)
 
 
@@ -67,7 +71,7 @@ def test_draw_follows_the_probabilities() -> None:
 def test_filters_keep_only_the_likely(params: dict[str, float], allowed: set[int]) -> None:
     logits = torch.log(torch.tensor([[0.45, 0.3, 0.15, 0.1]]))
     sampling = SamplingParams(max_tokens=1, **params)  # type: ignore[arg-type]
-    seen = {draw(logits, [sampling], [i / 200])[0] for i in range(200)}
+    seen = {int(draw(logits, [sampling], [i / 200])[0]) for i in range(200)}
     assert seen == allowed
 
 

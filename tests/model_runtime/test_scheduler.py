@@ -32,10 +32,15 @@ def make_sequence(
 def commit(step: ScheduledStep) -> None:
     """What the core does after a step, without a model and without the prefix cache."""
     for chunk in step.sequences:
-        is_sampled = chunk.samples
         chunk.sequence.num_computed_tokens = chunk.end
-        if is_sampled:
+        if chunk.samples:
             chunk.sequence.append(1)
+
+
+def publish(scheduler: Scheduler, step: ScheduledStep) -> None:
+    scheduler.advance(step)
+    for chunk in step.sequences:
+        scheduler.publish(chunk)
 
 
 def names(step: ScheduledStep) -> list[tuple[str, int, int]]:
@@ -129,7 +134,7 @@ def test_a_computed_prefix_is_taken_from_the_cache() -> None:
     first, second = make_sequence(11, arrival=0), make_sequence(11, arrival=1)
     scheduler.add(first)
     step = scheduler.schedule()
-    scheduler.mark_computed(step)
+    publish(scheduler, step)
     scheduler.add(second)
     step = scheduler.schedule()
     assert [c.start for c in step.prefills] == [8] and second.num_cached_tokens == 8
@@ -141,7 +146,7 @@ def test_the_last_token_is_always_computed() -> None:
     """Its logits are needed, even when all of its block is known."""
     scheduler = make_scheduler()
     scheduler.add(make_sequence(8, arrival=0))
-    scheduler.mark_computed(scheduler.schedule())
+    publish(scheduler, scheduler.schedule())
     scheduler.add(make_sequence(8, arrival=1))
     assert [c.start for c in scheduler.schedule().prefills] == [4]
 

@@ -1,0 +1,75 @@
+"""Owns the live sequences: which answers each request still expects.
+
+An answer joins and leaves the scheduler, the vision encoder and the sampler here and nowhere
+else, so that none of them can be forgotten.
+"""
+
+import msgspec
+
+from model_runtime.protocol import AddRequest
+from model_runtime.sampler import Sampler
+from model_runtime.scheduler import Scheduler
+from model_runtime.sequence import Sequence
+from model_runtime.vision import VisionEncoder
+
+
+class LiveAnswers:
+    """The sequences by request, and the siblings (`n` > 1) that wait for the prompt's KV."""
+
+    def __init__(
+        self, scheduler: Scheduler, vision: VisionEncoder, sampler: Sampler, max_model_len: int
+    ) -> None:
+        self._scheduler = scheduler
+        self._vision = vision
+        self._sampler = sampler
+        self._max_model_len = max_model_len
+        self._sequences: dict[str, list[Sequence]] = {}
+        self._awaited_siblings: dict[str, AddRequest] = {}
+        self._num_arrived = 0
+
+    def __contains__(self, request_id: str) -> bool:
+        return request_id in self._sequences
+
+    def add(self, request: AddRequest) -> None:
+        """The first answer; the others follow when it has computed the prompt."""
+        self._sequences[request.request_id] = []
+        self._join(Sequence(request, self._num_arrived, 0, self._max_model_len))
+        self._num_arrived += 1
+        if request.n > 1:
+            self._awaited_siblings[request.request_id] = msgspec.structs.replace(request, tiles=[])
+
+    def add_siblings(self, request_id: str) -> None:
+        """The prompt is computed: the other answers take it from the prefix cache."""
+        if request := self._awaited_siblings.pop(request_id, None):
+            _, arrival, _ = self._sequences[request_id][0].rank
+            for index in range(1, request.n):
+                self._join(Sequence(request, arrival, index, self._max_model_len))
+
+    def finish(self, sequence: Sequence) -> None:
+        """An answer is complete: everything that it held goes back."""
+        sequence.is_finished = True
+        self._scheduler.remove(sequence)
+        self._sampler.forget(sequence)
+        self._vision.release(sequence.spans)
+        answers = self._sequences[sequence.request_id]
+        answers.remove(sequence)
+        if not answers:
+            del self._sequences[sequence.request_id]
+
+    def drop(self, request_id: str) -> None:
+        """End all answers of a request, those that have not begun too."""
+        self._awaited_siblings.pop(request_id, None)
+        for sequence in list(self._sequences[request_id]):
+            self.finish(sequence)
+
+    def check(self) -> None:
+        """Assert that exactly these sequences are scheduled."""
+        owned = {id(sequence) for answers in self._sequences.values() for sequence in answers}
+        assert owned == {id(sequence) for sequence in self._scheduler.sequences()}
+        assert set(self._awaited_siblings) <= set(self._sequences)
+
+    def _join(self, sequence: Sequence) -> None:
+        self._sequences[sequence.request_id].append(sequence)
+        self._vision.retain(sequence.spans)
+        self._sampler.add(sequence)
+        self._scheduler.add(sequence)
