@@ -74,7 +74,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="append the JSON lines to FILE")
     parser.add_argument("--model-impl", choices=("native", "transformers"), default="native")
     parser.add_argument("--threads", type=int, help="torch's threads (default: all cores but one)")
-    parser.add_argument("--quick", action="store_true", help="few repetitions, to see that it runs")
+    parser.add_argument("--quick", action="store_true", help="to see that it runs: few repetitions")
     return parser.parse_args(arguments)
 
 

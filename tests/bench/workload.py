@@ -38,7 +38,7 @@ class Effort:
 
 
 THOROUGH = Effort(steps=30, repeats=7, pairs=7, probe_bytes=1 << 29, gemm_size=2048)
-QUICK = Effort(steps=3, repeats=2, pairs=2, probe_bytes=1 << 24, gemm_size=256)
+QUICK = Effort(steps=3, repeats=2, pairs=2, probe_bytes=1 << 24, gemm_size=1024)
 
 
 @dataclass(frozen=True, slots=True)
