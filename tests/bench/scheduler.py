@@ -19,6 +19,7 @@ from model_runtime.batch import Batch, build_batch
 from model_runtime.core import EngineCore
 from model_runtime.kv_cache import KVCache, KVGeometry
 from model_runtime.loader import load_engine
+from model_runtime.model import Model
 from tests.bench.method import watch
 from tests.bench.workload import Setup, Workload, abort, start_decoding, step
 
@@ -39,6 +40,7 @@ class FakeModel:
     device = torch.device("cpu")
     dtype = torch.float32
     hidden_size = 1
+    tile_flops = 1.0
     kv_geometry = KVGeometry(num_layers=1, num_kv_heads=1, head_dim=1, dtype=torch.float32)
 
     def embed(self, token_ids: torch.Tensor) -> torch.Tensor:
@@ -93,7 +95,8 @@ class Stopwatch:
 
 def run(setup: Setup) -> list[HostRow]:
     config = msgspec.structs.replace(setup.config(), max_num_seqs=max(NUM_RUNNING))
-    with patch("model_runtime.loader.load_model", return_value=FakeModel()):
+    model: Model = FakeModel()
+    with patch("model_runtime.loader.load_model", return_value=model):
         core, _ = load_engine(config)
     workload = Workload(setup.shape)
     return [_row(setup, core, workload, num_running) for num_running in NUM_RUNNING]
