@@ -5,11 +5,15 @@
 #   make test                       the whole test suite (make test ARGS="-k tiling -x")
 #   make check                      format, lint and types
 #   make lint                       the fixing form of format and lint
+#   make bench                      speed of the engine on this CPU, with random weights
+#   make bench SHAPE=1b ONLY=decode,generate
 
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 8000
 MODEL ?=
+SHAPE ?= small
+ONLY ?=
 ARGS ?=
 
 VENV := .venv
@@ -18,7 +22,7 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help serve test check lint clean
+.PHONY: help serve test check lint bench clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -37,6 +41,9 @@ check: $(INSTALLED_DEV)
 lint: $(INSTALLED_DEV)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+bench: $(INSTALLED_DEV)
+	$(BIN)/python -m tests.bench --shape $(SHAPE) $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
