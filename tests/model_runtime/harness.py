@@ -63,10 +63,11 @@ def collect(outputs: list[SequenceOutput], results: dict[str, Result]) -> None:
 
 
 class PromptMaker:
-    """Random prompts of text, images (1 to 4, several tiles) and videos (frames of one tile)."""
+    """Random prompts of text, images (1 to 7 tiles) and videos (frames of one tile)."""
 
-    def __init__(self, checkpoint: Checkpoint, seed: int) -> None:
+    def __init__(self, checkpoint: Checkpoint, seed: int, max_frames: int = 8) -> None:
         self._checkpoint = checkpoint
+        self._max_frames = max_frames
         self._random = random.Random(seed)
         self._pixels = np.random.default_rng(seed)
 
@@ -89,7 +90,7 @@ class PromptMaker:
     def _tile_counts(self, kind: str) -> list[int]:
         if kind == "i":
             return [self._random.choice([1, 1, 3, 5, 7])]
-        return [1] * self._random.randint(1, 8) if kind == "v" else []
+        return [1] * self._random.randint(1, self._max_frames) if kind == "v" else []
 
     def _text(self, length: int) -> list[int]:
         return [self._random.randrange(0, 300) for _ in range(length)]
