@@ -1,5 +1,7 @@
 """Owns the K and V tensors of all layers, and how large they may be."""
 
+import math
+import mmap
 from dataclasses import dataclass
 
 import torch
@@ -32,8 +34,8 @@ class KVCache:
     ) -> None:
         shape = (num_blocks, block_size, geometry.num_kv_heads, geometry.head_dim)
         layers = range(geometry.num_layers)
-        self.keys = [torch.zeros(shape, dtype=geometry.dtype, device=device) for _ in layers]
-        self.values = [torch.zeros(shape, dtype=geometry.dtype, device=device) for _ in layers]
+        self.keys = [_zeros(shape, geometry.dtype, device) for _ in layers]
+        self.values = [_zeros(shape, geometry.dtype, device) for _ in layers]
 
     def write(
         self, layer: int, slot_mapping: torch.Tensor, key: torch.Tensor, value: torch.Tensor
@@ -41,6 +43,16 @@ class KVCache:
         """Store `key` and `value`, `[num_tokens, num_kv_heads, head_dim]`, at their slots."""
         self.keys[layer].flatten(0, 1).index_copy_(0, slot_mapping, key)
         self.values[layer].flatten(0, 1).index_copy_(0, slot_mapping, value)
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Zeros; on the CPU their memory is taken only as it is written, in huge pages."""
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    memory = mmap.mmap(-1, math.prod(shape) * dtype.itemsize)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return torch.frombuffer(memory, dtype=dtype).view(shape)
 
 
 def count_blocks(

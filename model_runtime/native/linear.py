@@ -33,6 +33,12 @@ class Linear:
             return _packed_linear(x, self._weight, self._bias, self._activation)
         return _activate(F.linear(x, self._weight, self._bias), self._activation)
 
+    def add_to(self, residual: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """`residual + x @ weight.T + bias`; may reuse `residual`'s memory."""
+        if self._is_packed:
+            return _packed_binary(x, residual, self._weight, self._bias, "add")
+        return residual.add_(F.linear(x, self._weight, self._bias))
+
 
 class GatedLinear:
     """`silu(x @ gate.T) * (x @ up.T)`: the first half of a gated MLP.
@@ -54,10 +60,7 @@ class GatedLinear:
             output: torch.Tensor = self._silu_mul(F.linear(x, self._weights[0]))
             return output
         gate = _packed_linear(x, self._weights[0], None, "swish")
-        product: torch.Tensor = torch.ops.mkldnn._linear_pointwise.binary(
-            x, gate, self._weights[1], None, "mul"
-        )
-        return product
+        return _packed_binary(x, gate, self._weights[1], None, "mul")
 
 
 def _activate(x: torch.Tensor, activation: Activation) -> torch.Tensor:
@@ -81,6 +84,20 @@ def _packed_linear(
 ) -> torch.Tensor:
     output: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
         x, weight, bias, activation, [], "none" if activation == "gelu" else ""
+    )
+    return output
+
+
+def _packed_binary(
+    x: torch.Tensor,
+    other: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    operation: Literal["add", "mul"],
+) -> torch.Tensor:
+    """The product, then `operation` with `other`, of the result's shape."""
+    output: torch.Tensor = torch.ops.mkldnn._linear_pointwise.binary(
+        x, other, weight, bias, operation
     )
     return output
 

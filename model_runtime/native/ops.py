@@ -37,12 +37,6 @@ class Ops(Protocol):
         """Root-mean-square norm over the last dimension (Zhang and Sennrich, 2019)."""
         ...
 
-    def add_rms_norm(
-        self, x: torch.Tensor, residual: torch.Tensor, weight: torch.Tensor, eps: float
-    ) -> torch.Tensor:
-        """Add `x` to `residual` in place; the sum's norm."""
-        ...
-
     def rotate(self, heads: torch.Tensor, rotary: RotaryRows) -> torch.Tensor:
         """Rotary positions on `[num_tokens, heads, head_dim]`."""
         ...
@@ -56,13 +50,13 @@ class TorchOps:
     """Implements `Ops` with torch's own operators."""
 
     def rms_norm(self, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
-        return F.rms_norm(x, (x.shape[-1],), weight, eps)
-
-    def add_rms_norm(
-        self, x: torch.Tensor, residual: torch.Tensor, weight: torch.Tensor, eps: float
-    ) -> torch.Tensor:
-        residual += x
-        return self.rms_norm(residual, weight, eps)
+        if x.dtype == torch.float32:
+            return F.rms_norm(x, (x.shape[-1],), weight, eps)
+        # The same in float32 memory of its own: torch's is made of more passes on CPUs.
+        wide = x.float()
+        scale = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+        scale = scale.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+        return wide.mul_(scale).to(x.dtype).mul_(weight)
 
     def rotate(self, heads: torch.Tensor, rotary: RotaryRows) -> torch.Tensor:
         swapped = heads.roll(heads.shape[-1] // 2, dims=-1)

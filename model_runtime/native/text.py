@@ -1,7 +1,7 @@
 """The Qwen2 and Qwen3 dense decoder over a packed batch, attending to the paged KV cache.
 
 Shapes: a step's tokens are rows, `[num_tokens, hidden]`, no padding and no batch dimension.
-The residual stream is updated in place; each norm is fused with the addition before it.
+The projections that end a branch add to the residual stream as they are computed.
 """
 
 import torch
@@ -38,17 +38,17 @@ class Attention:
         self._q_norm = weights.take_optional(f"{prefix}q_norm.weight")  # Qwen3
         self._k_norm = weights.take_optional(f"{prefix}k_norm.weight")
 
-    def __call__(
-        self, x: torch.Tensor, rotary: RotaryRows, batch: Batch, cache: KVCache
+    def add_to(
+        self,
+        residual: torch.Tensor,
+        x: torch.Tensor,
+        rotary: RotaryRows,
+        batch: Batch,
+        cache: KVCache,
     ) -> torch.Tensor:
+        """`residual` and what the tokens `x`, `[num_tokens, hidden]`, attend to."""
         config = self._config
-        heads = self._qkv(x).view(len(x), -1, config.head_dim)
-        counts = [config.num_heads, config.num_kv_heads, config.num_kv_heads]
-        query, key, value = torch.split(heads, counts, dim=1)
-        if self._q_norm is not None and self._k_norm is not None:
-            query = self._ops.rms_norm(query, self._q_norm, config.norm_eps)
-            key = self._ops.rms_norm(key, self._k_norm, config.norm_eps)
-        query, key = self._ops.rotate(query, rotary), self._ops.rotate(key, rotary)
+        query, key, value = self._project(x, rotary)
         cache.write(self._layer, batch.slot_mapping, key, value)
         output = attend(
             query,
@@ -59,7 +59,23 @@ class Attention:
             cache=cache,
             scale=config.head_dim**-0.5,
         )
-        return self._output(output.flatten(1))
+        return self._output.add_to(residual, output.flatten(1))
+
+    def _project(
+        self, x: torch.Tensor, rotary: RotaryRows
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Rotated queries and keys, and values: `[num_tokens, heads, head_dim]` each."""
+        config = self._config
+        heads = self._qkv(x).view(len(x), -1, config.head_dim)
+        num_rotated = config.num_heads + config.num_kv_heads
+        rotated, value = torch.split(heads, [num_rotated, config.num_kv_heads], dim=1)
+        if self._q_norm is not None and self._k_norm is not None:
+            query, key = torch.split(rotated, [config.num_heads, config.num_kv_heads], dim=1)
+            query = self._ops.rms_norm(query, self._q_norm, config.norm_eps)
+            key = self._ops.rms_norm(key, self._k_norm, config.norm_eps)
+            rotated = torch.cat([query, key], dim=1)
+        rotated = self._ops.rotate(rotated, rotary)
+        return rotated[:, : config.num_heads], rotated[:, config.num_heads :], value
 
 
 class DecoderLayer:
@@ -100,14 +116,12 @@ class TextDecoder:
         """`[num_tokens, hidden]` → `[num_tokens, hidden]`; spoils its argument."""
         eps = self._config.norm_eps
         rotary = RotaryRows.at(batch.positions, self._inverse_frequencies, residual.dtype)
-        x = self._ops.rms_norm(residual, self._layers[0].input_norm, eps)
-        next_norms = [layer.input_norm for layer in self._layers[1:]] + [self._norm]
-        for layer, next_norm in zip(self._layers, next_norms, strict=True):
-            x = layer.attention(x, rotary, batch, cache)
-            x = self._ops.add_rms_norm(x, residual, layer.mlp_norm, eps)
-            x = layer.down(layer.gated(x))
-            x = self._ops.add_rms_norm(x, residual, next_norm, eps)
-        return x
+        for layer in self._layers:
+            x = self._ops.rms_norm(residual, layer.input_norm, eps)
+            residual = layer.attention.add_to(residual, x, rotary, batch, cache)
+            x = self._ops.rms_norm(residual, layer.mlp_norm, eps)
+            residual = layer.down.add_to(residual, layer.gated(x))
+        return self._ops.rms_norm(residual, self._norm, eps)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         return self._head(hidden)

@@ -50,15 +50,14 @@ class VisionLayer:
             for part in "qk"
             if f"{attention}{part}_norm.weight" in weights
         ]
-        self._project = _linear(weights, f"{attention}projection_layer")
+        self._project = _scaled_linear(weights, f"{attention}projection_layer", f"{prefix}lambda_1")
         self._up = _linear(weights, f"{prefix}mlp.fc1", is_gelu=True)
-        self._down = _linear(weights, f"{prefix}mlp.fc2")
-        self._scales = [weights.take(f"{prefix}lambda_{i}") for i in (1, 2)]
+        self._down = _scaled_linear(weights, f"{prefix}mlp.fc2", f"{prefix}lambda_2")
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """`[num_tiles, 1 + patches, hidden]`, same out."""
-        x = torch.addcmul(x, self._scales[0], self._attend(self._norms[0](x)))
-        return torch.addcmul(x, self._scales[1], self._down(self._up(self._norms[1](x))))
+        """`[num_tiles, 1 + patches, hidden]`, same out; may reuse its argument's memory."""
+        x = self._project.add_to(x, self._attend(self._norms[0](x)))
+        return self._down.add_to(x, self._up(self._norms[1](x)))
 
     def _attend(self, x: torch.Tensor) -> torch.Tensor:
         num_tiles, num_positions, hidden = x.shape
@@ -70,7 +69,7 @@ class VisionLayer:
             for part in (query, key, value)
         )
         output = F.scaled_dot_product_attention(query, key, value)
-        return self._project(output.transpose(1, 2).reshape(x.shape))
+        return output.transpose(1, 2).reshape(x.shape)
 
 
 class VisionTower:
@@ -129,6 +128,14 @@ def _linear(weights: CheckpointWeights, prefix: str, *, is_gelu: bool = False) -
     weight = weights.take(f"{prefix}.weight").flatten(1)
     bias = weights.take_optional(f"{prefix}.bias")
     return Linear(weight, bias, "gelu" if is_gelu else "none")
+
+
+def _scaled_linear(weights: CheckpointWeights, prefix: str, scale_name: str) -> Linear:
+    """A projection with the layer scale that follows it multiplied into it, in float32."""
+    scale = weights.take(scale_name).float()
+    weight, bias = weights.take(f"{prefix}.weight"), weights.take(f"{prefix}.bias")
+    scaled = (scale[:, None] * weight.float()).to(weight.dtype)
+    return Linear(scaled, (scale * bias.float()).to(bias.dtype))
 
 
 def _merged_linear(weights: CheckpointWeights, prefixes: list[str]) -> Linear:
