@@ -4,18 +4,22 @@ Pure encoding plus the worker's blocking end; the front end brings its own async
 Never pickle: bytes from the other side can only become the message types named here.
 """
 
-import select
+import logging
+import queue
 import socket
 import struct
+import threading
 from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
+logger = logging.getLogger(__name__)
 _HEADER = struct.Struct("!Q")
 MAX_FRAME_BYTES = 4 << 30
 _RECEIVE_BYTES = 1 << 20
 T = TypeVar("T")
+S = TypeVar("S", bound=msgspec.Struct)
 _encoder = msgspec.msgpack.Encoder()
 
 
@@ -57,11 +61,15 @@ class FrameReader(Generic[T]):
 
 
 class WorkerLink(Generic[T]):
-    """The worker's end: receives without waiting while there is work, sends whole frames."""
+    """The worker's end. A thread reads ahead, so that a large picture does not trickle in by
+    one socket buffer per step; the loop takes whole messages, and sends whole frames.
+    """
 
     def __init__(self, connection: socket.socket, message_type: Any) -> None:
         self._socket = connection
         self._reader: FrameReader[T] = FrameReader(message_type)
+        self._arrived: queue.SimpleQueue[T | None] = queue.SimpleQueue()  # None: closed
+        threading.Thread(target=self._read_ahead, name="link", daemon=True).start()
 
     def receive(self, *, wait: bool) -> list[T]:
         """All messages that have arrived; with `wait`, blocks until there is at least one.
@@ -69,11 +77,11 @@ class WorkerLink(Generic[T]):
         Raises LinkClosed when the front end is gone.
         """
         messages: list[T] = []
-        while self._is_readable(wait=wait and not messages):
-            data = self._socket.recv(_RECEIVE_BYTES)
-            if not data:
+        while (wait and not messages) or not self._arrived.empty():
+            message = self._arrived.get()
+            if message is None:
                 raise LinkClosed
-            messages.extend(self._reader.feed(data))
+            messages.append(message)
         return messages
 
     def send(self, message: msgspec.Struct) -> None:
@@ -84,7 +92,27 @@ class WorkerLink(Generic[T]):
         except OSError as error:
             raise LinkClosed from error
 
-    def _is_readable(self, *, wait: bool) -> bool:
-        timeout = None if wait else 0
-        readable, _, _ = select.select([self._socket], [], [], timeout)
-        return bool(readable)
+    def _read_ahead(self) -> None:
+        try:
+            while data := self._socket.recv(_RECEIVE_BYTES):
+                for message in self._reader.feed(data):
+                    self._arrived.put(message)
+        except (OSError, LinkClosed, msgspec.DecodeError):
+            logger.exception("the link broke")
+        self._arrived.put(None)
+
+
+def receive_one(connection: socket.socket, message_type: type[S]) -> S:
+    """Read exactly one frame, blocking. Raises LinkClosed when the front end is gone."""
+    (length,) = _HEADER.unpack(_receive_exactly(connection, _HEADER.size))
+    return msgspec.msgpack.decode(_receive_exactly(connection, length), type=message_type)
+
+
+def _receive_exactly(connection: socket.socket, length: int) -> bytes:
+    data = b""
+    while len(data) < length:
+        part = connection.recv(length - len(data))
+        if not part:
+            raise LinkClosed
+        data += part
+    return data

@@ -14,7 +14,7 @@ import sys
 
 import msgspec
 
-from model_runtime.link import LinkClosed, WorkerLink
+from model_runtime.link import LinkClosed, WorkerLink, receive_one
 from model_runtime.protocol import EngineConfig, ToWorker, WorkerFailed
 
 logger = logging.getLogger("model_runtime.worker")
@@ -25,7 +25,7 @@ def main(fd: int) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     connection = socket.socket(fileno=fd)
     try:
-        config = _receive_config(connection)
+        config = receive_one(connection, EngineConfig)
         logging.getLogger().setLevel(config.log_level.upper())
         _limit_threads(config)
         serve(config, WorkerLink(connection, ToWorker))
@@ -56,12 +56,6 @@ def serve(config: EngineConfig, link: WorkerLink[ToWorker]) -> None:
             core.handle(message)
         if core.has_work:
             link.send(core.step())
-
-
-def _receive_config(connection: socket.socket) -> EngineConfig:
-    link: WorkerLink[EngineConfig] = WorkerLink(connection, EngineConfig)
-    (config,) = link.receive(wait=True)
-    return config
 
 
 def _limit_threads(config: EngineConfig) -> None:

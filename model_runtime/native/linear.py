@@ -13,19 +13,25 @@ import torch
 import torch.nn.functional as F
 
 Activation = Literal["none", "gelu", "swish"]
+_MANY_ROWS = 64  # a layout for prompts and tiles; a single row is hardly slower with it
 
 
 class Linear:
     """`x @ weight.T + bias`, with an optional activation after it."""
 
     def __init__(
-        self, weight: torch.Tensor, bias: torch.Tensor | None, activation: Activation = "none"
+        self,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        activation: Activation = "none",
+        *,
+        num_rows: int = _MANY_ROWS,
     ) -> None:
-        """`weight`: `[out, in]` on its device."""
+        """`weight`: `[out, in]` on its device. `num_rows`: what the layout is chosen for."""
         self._bias = bias
         self._activation = activation
         self._is_packed = _is_packable(weight)
-        self._weight = _pack(weight) if self._is_packed else weight
+        self._weight = _pack(weight, num_rows) if self._is_packed else weight
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """`[..., in]` → `[..., out]`."""
@@ -74,8 +80,8 @@ def _is_packable(weight: torch.Tensor) -> bool:
     return is_half_on_cpu and can_pack()
 
 
-def _pack(weight: torch.Tensor) -> torch.Tensor:
-    packed: torch.Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), 1)
+def _pack(weight: torch.Tensor, num_rows: int = _MANY_ROWS) -> torch.Tensor:
+    packed: torch.Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), num_rows)
     return packed
 
 

@@ -105,7 +105,8 @@ class TextDecoder:
         self._embeddings = weights.take(f"{_ROOT}embed_tokens.weight")
         self._layers = [DecoderLayer(config, weights, i, ops) for i in range(config.num_layers)]
         self._norm = weights.take(f"{_ROOT}norm.weight")
-        self._head = Linear(weights.take(HEAD) if HEAD in weights else self._embeddings, None)
+        head = weights.take(HEAD) if HEAD in weights else self._embeddings
+        self._head = Linear(head, None, num_rows=1)  # one row for each sequence
         exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim
         self._inverse_frequencies = (1.0 / config.rope_theta**exponents).to(weights.device)
 

@@ -2,7 +2,7 @@ import socket
 
 import pytest
 
-from model_runtime.link import FrameReader, LinkClosed, WorkerLink, encode_frame
+from model_runtime.link import FrameReader, LinkClosed, WorkerLink, encode_frame, receive_one
 from model_runtime.protocol import AbortRequest, AddRequest, SamplingParams, TileSet, ToWorker
 
 REQUEST = AddRequest(
@@ -25,7 +25,34 @@ def test_receive_takes_all_that_has_arrived_and_does_not_wait() -> None:
         assert link.receive(wait=False) == []
         for part in (*encode_frame(AbortRequest("a")), *encode_frame(AbortRequest("b"))):
             ours.sendall(part)
-        assert link.receive(wait=True) == [AbortRequest("a"), AbortRequest("b")]
+        arrived = link.receive(wait=True)
+        while len(arrived) < 2:
+            arrived += link.receive(wait=True)
+        assert arrived == [AbortRequest("a"), AbortRequest("b")]
+        assert link.receive(wait=False) == []
+
+
+def test_a_large_message_arrives_while_the_loop_is_busy() -> None:
+    """More than a socket buffer: nobody calls `receive` while it comes in."""
+    ours, theirs = socket.socketpair()
+    large = AddRequest(
+        "r", [1], SamplingParams(max_tokens=1), [], [TileSet(b"h", 1, bytes(8 << 20))]
+    )
+    with ours, theirs:
+        link: WorkerLink[ToWorker] = WorkerLink(theirs, ToWorker)
+        for part in encode_frame(large):
+            ours.sendall(part)  # returns only because somebody reads
+        assert link.receive(wait=True) == [large]
+
+
+def test_one_frame_is_read_and_not_a_byte_more() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        for message in (AbortRequest("a"), AbortRequest("b")):
+            for part in encode_frame(message):
+                ours.sendall(part)
+        assert receive_one(theirs, AbortRequest) == AbortRequest("a")
+        assert WorkerLink[ToWorker](theirs, ToWorker).receive(wait=True) == [AbortRequest("b")]
 
 
 def test_a_closed_link_is_told() -> None:
