@@ -5,6 +5,7 @@
 #   make test                       the whole test suite (make test ARGS="-k tiling -x")
 #   make check                      format, lint and types
 #   make lint                       the fixing form of format and lint
+#   make gpu-check                  is this CUDA machine fit for the fast path? (a few minutes)
 
 PYTHON ?= python3
 HOST ?= 127.0.0.1
@@ -18,7 +19,7 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help serve test check lint clean
+.PHONY: help serve test check lint gpu-check clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -37,6 +38,9 @@ check: $(INSTALLED_DEV)
 lint: $(INSTALLED_DEV)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+gpu-check: $(INSTALLED)
+	$(BIN)/python -m model_runtime.gpu_check
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
