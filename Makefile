@@ -7,6 +7,7 @@
 #   make lint                       the fixing form of format and lint
 #   make bench                      speed of the engine on this CPU, with random weights
 #   make bench SHAPE=1b ONLY=decode,generate
+#   make gpu-check                  is this CUDA machine fit for the fast path? (a few minutes)
 
 PYTHON ?= python3
 HOST ?= 127.0.0.1
@@ -22,7 +23,7 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help serve test check lint bench clean
+.PHONY: help serve test check lint bench gpu-check clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -44,6 +45,9 @@ lint: $(INSTALLED_DEV)
 
 bench: $(INSTALLED_DEV)
 	$(BIN)/python -m tests.bench --shape $(SHAPE) $(if $(ONLY),--only $(ONLY)) $(ARGS)
+
+gpu-check: $(INSTALLED)
+	$(BIN)/python -m model_runtime.gpu_check
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
