@@ -1,6 +1,8 @@
 """Turns a scheduled step into index tensors. All sequences are packed into one row, no padding."""
 
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 
 import torch
 
@@ -32,6 +34,17 @@ class PrefillChunk:
 
 
 @dataclass(frozen=True, slots=True)
+class VarlenIndex:
+    """All prompt chunks as one ragged attention call: where queries and contexts begin."""
+
+    query_starts: torch.Tensor  # [num_chunks + 1] int32
+    key_starts: torch.Tensor  # [num_chunks + 1] int32
+    max_query_len: int
+    max_key_len: int
+    context_slots: torch.Tensor | None  # of all contexts; None: the fresh keys are all there are
+
+
+@dataclass(frozen=True)
 class Batch:
     """The index tensors of a step. Rows: the prompt chunks, then one row per decode."""
 
@@ -40,19 +53,42 @@ class Batch:
     slot_mapping: torch.Tensor  # [num_tokens]
     prefills: list[PrefillChunk]
     decode_start: int  # row of the first decode
-    decode_block_table: torch.Tensor  # [num_decodes, max_blocks], short rows end in block 0
-    decode_context_lens: torch.Tensor  # [num_decodes]
+    decode_block_table: torch.Tensor  # [num_decodes, max_blocks] int32
+    decode_context_lens: torch.Tensor  # [num_decodes] int32
     sample_rows: torch.Tensor  # [num_sampled] rows whose logits are needed
+    block_size: int
+
+    @cached_property
+    def varlen(self) -> VarlenIndex:
+        """The prompt chunks, for attention that takes them all at once."""
+        device = self.input_ids.device
+        query_lens = [chunk.num_rows for chunk in self.prefills]
+        key_lens = [chunk.context_len for chunk in self.prefills]
+        is_fresh = all(chunk.is_whole_context for chunk in self.prefills)
+        return VarlenIndex(
+            _starts(query_lens, device),
+            _starts(key_lens, device),
+            max(query_lens),
+            max(key_lens),
+            None if is_fresh else torch.cat([self._context_slots(c) for c in self.prefills]),
+        )
+
+    def _context_slots(self, chunk: PrefillChunk) -> torch.Tensor:
+        offsets = torch.arange(self.block_size, device=chunk.blocks.device)
+        slots = chunk.blocks[:, None] * self.block_size + offsets
+        return slots.flatten()[: chunk.context_len]
 
 
 def build_batch(
     step: ScheduledStep,
     block_size: int,
+    padding_block: int,
     device: torch.device,
     last_tokens: torch.Tensor | None = None,
 ) -> Batch:
     """The tensors for `step`, in the order of `step.sequences`.
 
+    `padding_block`: a block of zeros that fills up short block tables.
     `last_tokens`: what the step before sampled, for tokens that the host does not know yet.
     """
     input_ids: list[int] = []
@@ -69,8 +105,8 @@ def build_batch(
         if input_ids[-1] == UNKNOWN:
             unknown.append((len(input_ids) - 1, chunk.sequence.sampled_row))
 
-    def tensor(values: list[int]) -> torch.Tensor:
-        return torch.tensor(values, dtype=torch.long, device=device)
+    def tensor(values: list[int], dtype: torch.dtype = torch.long) -> torch.Tensor:
+        return to_device(torch.tensor(values, dtype=dtype), device)
 
     prefills = _prefill_chunks(step.prefills, block_size, device)
     return Batch(
@@ -79,10 +115,24 @@ def build_batch(
         slot_mapping=tensor(slots),
         prefills=prefills,
         decode_start=prefills[-1].row_end if prefills else 0,
-        decode_block_table=tensor_table([c.sequence.block_table for c in step.decodes], device),
-        decode_context_lens=tensor([chunk.end for chunk in step.decodes]),
+        decode_block_table=to_device(_decode_table(step, padding_block), device),
+        decode_context_lens=tensor([chunk.end for chunk in step.decodes], torch.int32),
         sample_rows=tensor(sample_rows),
+        block_size=block_size,
     )
+
+
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A copy that the host does not wait for; on the CPU the tensor itself."""
+    if device.type == "cpu":
+        return tensor
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def _starts(lengths: list[int], device: torch.device) -> torch.Tensor:
+    """Where each of the consecutive pieces begins, and where the last one ends."""
+    starts = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32)
+    return to_device(starts, device)
 
 
 def _fill_in(
@@ -113,15 +163,15 @@ def _prefill_chunks(
     prefills, row = [], 0
     for chunk in chunks:
         num_blocks = -(-chunk.end // block_size)
-        blocks = torch.tensor(chunk.sequence.block_table[:num_blocks], device=device)
+        blocks = to_device(torch.tensor(chunk.sequence.block_table[:num_blocks]), device)
         prefills.append(PrefillChunk(row, row + chunk.num_tokens, chunk.end, blocks))
         row += chunk.num_tokens
     return prefills
 
 
-def tensor_table(tables: list[list[int]], device: torch.device) -> torch.Tensor:
-    """Block tables as a rectangle `[num_tables, max_blocks]`; short rows are filled with block 0,
-    whose tokens the attention masks by length."""
+def _decode_table(step: ScheduledStep, padding_block: int) -> torch.Tensor:
+    """The decodes' block tables as a rectangle `[num_decodes, max_blocks]`."""
+    tables = [chunk.sequence.block_table for chunk in step.decodes]
     width = max((len(table) for table in tables), default=0)
-    rows = [table + [0] * (width - len(table)) for table in tables]
-    return torch.tensor(rows, dtype=torch.long, device=device).view(len(tables), width)
+    rows = [table + [padding_block] * (width - len(table)) for table in tables]
+    return torch.tensor(rows, dtype=torch.int32).view(len(tables), width)

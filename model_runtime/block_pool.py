@@ -87,10 +87,14 @@ class BlockPool:
             self._hashes[block] = block_hash
             self._blocks_by_hash[block_hash] = block
 
-    def forget_cached(self) -> None:
-        """Drop every cached prefix that nobody holds."""
-        while self._cached:
-            self._free.append(self._evict())
+    def withdraw(self, blocks: list[int]) -> list[int]:
+        """Nobody shall find these blocks again. Returns those that only one table holds."""
+        own = [block for block in blocks if self._num_holders[block] == 1]
+        for block in own:
+            if (block_hash := self._hashes[block]) is not None:
+                del self._blocks_by_hash[block_hash]
+                self._hashes[block] = None
+        return own
 
     def check(self, block_tables: Iterable[list[int]]) -> None:
         """Assert that the given tables are the holders, and that no block is lost."""

@@ -28,7 +28,7 @@ from model_runtime.protocol import (
 from model_runtime.runner import ModelRunner
 from model_runtime.sampler import INVALID, Sampled, Sampler, needs_processing
 from model_runtime.scheduler import ScheduledSequence, ScheduledStep, Scheduler
-from model_runtime.sequence import UNKNOWN
+from model_runtime.sequence import NONE_TRUSTED, UNKNOWN
 from model_runtime.vision import VisionEncoder
 
 logger = logging.getLogger(__name__)
@@ -65,6 +65,7 @@ class EngineCore:
             max_num_batched_tokens=max_num_batched_tokens,
             max_tiles_per_step=max_tiles_per_step,
             num_encoded_tokens=vision.num_encoded_tokens,
+            scrub=runner.scrub,
         )
         self._answers = LiveAnswers(self._scheduler, vision, self._sampler, max_model_len)
         self._in_flight: Flight | None = None  # launched, not settled
@@ -169,10 +170,12 @@ class EngineCore:
     def _commit(self, chunk: ScheduledSequence, sampled: Sampled) -> SequenceOutput:
         sequence, token_id = chunk.sequence, sampled.token_id
         if token_id == INVALID:
+            sequence.num_trusted_tokens = NONE_TRUSTED
             return self._end_with_error(
                 sequence.request_id, "The model produced a value that is not finite."
             )
         sequence.token_ids[chunk.end] = token_id
+        sequence.num_trusted_tokens = chunk.end
         if sequence.grammar is not None:
             sequence.grammar.accept(token_id)
         self._answers.add_siblings(sequence.request_id)

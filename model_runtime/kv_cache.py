@@ -10,6 +10,7 @@ from model_runtime.protocol import EngineConfig
 
 CPU_DEFAULT_BYTES = 4 << 30
 CPU_SHARE_OF_FREE = 0.5
+CUDA_WORKSPACE_BYTES = 2 << 30  # activations of a step, CUDA graphs
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +28,17 @@ class KVGeometry:
 
 
 class KVCache:
-    """Per layer a K and a V pool, `[num_blocks, block_size, num_kv_heads, head_dim]`."""
+    """Per layer a K and a V pool, `[num_blocks + 1, block_size, num_kv_heads, head_dim]`.
+
+    The last block stays zero: it fills up block tables, so that attention reads nobody's
+    tokens in the places that it masks.
+    """
 
     def __init__(
         self, geometry: KVGeometry, num_blocks: int, block_size: int, device: torch.device
     ) -> None:
-        shape = (num_blocks, block_size, geometry.num_kv_heads, geometry.head_dim)
+        self.padding_block = num_blocks
+        shape = (num_blocks + 1, block_size, geometry.num_kv_heads, geometry.head_dim)
         layers = range(geometry.num_layers)
         self.keys = [_zeros(shape, geometry.dtype, device) for _ in layers]
         self.values = [_zeros(shape, geometry.dtype, device) for _ in layers]
@@ -43,6 +49,11 @@ class KVCache:
         """Store `key` and `value`, `[num_tokens, num_kv_heads, head_dim]`, at their slots."""
         self.keys[layer].flatten(0, 1).index_copy_(0, slot_mapping, key)
         self.values[layer].flatten(0, 1).index_copy_(0, slot_mapping, value)
+
+    def scrub(self, blocks: list[int]) -> None:
+        """Zero the blocks. A value that is not finite would spoil attention even where masked."""
+        for pool in (*self.keys, *self.values):
+            pool[blocks] = 0
 
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
@@ -69,7 +80,8 @@ def _budget_bytes(config: EngineConfig, device: torch.device) -> int:
         return config.kv_cache_memory_bytes
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
-        return max(0, int(free - total * (1 - config.gpu_memory_utilization)))
+        spoken_for = config.mm_embedding_cache_bytes + CUDA_WORKSPACE_BYTES
+        return max(0, int(free - spoken_for - total * (1 - config.gpu_memory_utilization)))
     return min(CPU_DEFAULT_BYTES, int(_free_memory_bytes() * CPU_SHARE_OF_FREE))
 
 

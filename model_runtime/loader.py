@@ -11,7 +11,9 @@ from model_runtime.checkpoint import Checkpoint, CheckpointError, load_checkpoin
 from model_runtime.core import EngineCore
 from model_runtime.kv_cache import KVCache, count_blocks
 from model_runtime.model import Model
-from model_runtime.native.config import UnsupportedError
+from model_runtime.native.acceleration import accelerate, choose_ops
+from model_runtime.native.config import UnsupportedError, read_text_config
+from model_runtime.native.graphs import DecodeLimits
 from model_runtime.native.model import NativeModel
 from model_runtime.protocol import EngineConfig, WorkerReady
 from model_runtime.runner import ModelRunner
@@ -55,20 +57,26 @@ def _assemble(
     max_model_len: int,
 ) -> EngineCore:
     cache = KVCache(model.kv_geometry, num_blocks, config.block_size, model.device)
-    vision = VisionEncoder(model, checkpoint.tiles, cache_bytes=config.mm_embedding_cache_bytes)
+    max_num_tiles = choose_tile_budget(config, model)
+    limits = DecodeLimits(
+        config.max_num_seqs, -(-max_model_len // config.block_size), config.block_size
+    )
+    fast = accelerate(model, cache, checkpoint.tiles, max_num_tiles=max_num_tiles, limits=limits)
+    vision = VisionEncoder(
+        fast.encode_tiles, checkpoint.tiles, cache_bytes=config.mm_embedding_cache_bytes
+    )
+    runs_ahead = config.async_scheduling
     return EngineCore(
         config,
         pool=BlockPool(num_blocks, config.block_size),
-        runner=ModelRunner(model, cache, vision, config.block_size),
+        runner=ModelRunner(model, cache, vision, config.block_size, fast.decode_logits),
         vision=vision,
         eos_token_ids=checkpoint.generation.eos_token_ids,
         vocab_size=checkpoint.vocab_size,
         max_model_len=max_model_len,
         max_num_batched_tokens=choose_token_budget(config, model.device),
-        max_tiles_per_step=choose_tile_budget(config, model),
-        runs_ahead=model.device.type == "cuda"
-        if config.async_scheduling is None
-        else config.async_scheduling,
+        max_tiles_per_step=max_num_tiles,
+        runs_ahead=model.device.type == "cuda" if runs_ahead is None else runs_ahead,
     )
 
 
@@ -80,7 +88,8 @@ def load_model(config: EngineConfig, checkpoint: Checkpoint, device: torch.devic
     model_config = AutoConfig.from_pretrained(checkpoint.path)
     if config.model_impl != "transformers":
         try:
-            model = NativeModel(checkpoint, model_config, dtype=dtype, device=device)
+            ops = choose_ops(read_text_config(model_config), config.block_size, device)
+            model = NativeModel(checkpoint, model_config, dtype=dtype, device=device, ops=ops)
             logger.info("model implementation: native")
             return model
         except UnsupportedError as error:

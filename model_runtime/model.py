@@ -54,9 +54,14 @@ class Model(Protocol):
         ...
 
 
-def normalise(pixels: torch.Tensor, tiles: TileProcessing) -> torch.Tensor:
+class Normaliser:
     """uint8 `[n, height, width, 3]` → float32 `[n, 3, height, width]`, as the processor does."""
-    values = pixels.permute(0, 3, 1, 2).float() * tiles.rescale_factor
-    mean = torch.tensor(tiles.mean, device=pixels.device).view(1, 3, 1, 1)
-    std = torch.tensor(tiles.std, device=pixels.device).view(1, 3, 1, 1)
-    return (values - mean) / std
+
+    def __init__(self, tiles: TileProcessing, device: torch.device) -> None:
+        self._rescale_factor = tiles.rescale_factor
+        self._mean = torch.tensor(tiles.mean, device=device).view(1, 3, 1, 1)
+        self._std = torch.tensor(tiles.std, device=device).view(1, 3, 1, 1)
+
+    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
+        values = pixels.permute(0, 3, 1, 2).float().mul_(self._rescale_factor)
+        return values.sub_(self._mean).div_(self._std)

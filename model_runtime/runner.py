@@ -1,5 +1,6 @@
 """Runs one scheduled step on the device: vision, embed, scatter, decoder, logits."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -28,12 +29,19 @@ class ModelRunner:
     """Brings the model, its KV cache and the vision encoder together for a step."""
 
     def __init__(
-        self, model: Model, cache: KVCache, vision: VisionEncoder, block_size: int
+        self,
+        model: Model,
+        cache: KVCache,
+        vision: VisionEncoder,
+        block_size: int,
+        decode_graphs: Callable[[Batch], torch.Tensor] | None = None,
     ) -> None:
+        """`decode_graphs`: computes the logits of a step without prompts, when there are any."""
         self._model = model
         self._cache = cache
         self._vision = vision
         self._block_size = block_size
+        self._decode_graphs = decode_graphs
 
     @torch.inference_mode()
     def run(self, step: ScheduledStep, last_tokens: torch.Tensor | None) -> RunnerOutput:
@@ -41,13 +49,25 @@ class ModelRunner:
         self._vision.encode(list(step.tiles.values()))
         if not step.sequences:
             return RunnerOutput(_NO_LOGITS, {})
-        batch = build_batch(step, self._block_size, self._model.device, last_tokens)
+        batch = build_batch(
+            step,
+            self._block_size,
+            self._cache.padding_block,
+            self._model.device,
+            last_tokens,
+        )
+        if self._decode_graphs is not None and not step.prefills:
+            return RunnerOutput(self._decode_graphs(batch), {})
         embeddings = self._embed(step, batch)
         hidden = self._model.forward(embeddings, batch, self._cache)
         prompt_logprobs = self._prompt_logprobs(step, hidden)
         if not len(batch.sample_rows):
             return RunnerOutput(_NO_LOGITS, prompt_logprobs)
         return RunnerOutput(self._model.logits(hidden[batch.sample_rows]), prompt_logprobs)
+
+    def scrub(self, blocks: list[int]) -> None:
+        """Wipe KV blocks."""
+        self._cache.scrub(blocks)
 
     def _prompt_logprobs(
         self, step: ScheduledStep, hidden: torch.Tensor

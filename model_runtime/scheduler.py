@@ -57,7 +57,8 @@ class ScheduledStep:
 class Scheduler:
     """Owns the waiting and the running sequences and the block tables of both.
 
-    `num_encoded_tokens` tells how many of a picture's tokens have their embeddings.
+    `num_encoded_tokens` tells how many of a picture's tokens have their embeddings; `scrub`
+    wipes blocks.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Scheduler:
         max_num_batched_tokens: int,
         max_tiles_per_step: int,
         num_encoded_tokens: Callable[[bytes], int],
+        scrub: Callable[[list[int]], None],
     ) -> None:
         assert max_num_batched_tokens >= max_num_seqs, "a step must hold one token per sequence"
         self.pool = pool
@@ -78,6 +80,7 @@ class Scheduler:
         self._max_num_batched_tokens = max_num_batched_tokens
         self._max_tiles_per_step = max_tiles_per_step
         self._num_encoded_tokens = num_encoded_tokens
+        self._scrub = scrub
 
     @property
     def has_work(self) -> bool:
@@ -92,7 +95,7 @@ class Scheduler:
 
     def remove(self, sequence: Sequence) -> None:
         """Finished or aborted: give the blocks back and forget the sequence."""
-        self.pool.release(sequence.block_table)
+        self._give_back(sequence)
         (self.running if sequence.is_running else self.waiting).remove(sequence)
         sequence.is_running = False
 
@@ -175,12 +178,21 @@ class Scheduler:
     def _preempt(self, victim: Sequence, step: ScheduledStep) -> None:
         self.running.remove(victim)
         victim.is_running = False
-        self.pool.release(victim.block_table)
+        self._give_back(victim)
         victim.forget_computed()
         step.prefills = [chunk for chunk in step.prefills if chunk.sequence is not victim]
         step.decodes = [chunk for chunk in step.decodes if chunk.sequence is not victim]
         self.num_preemptions += 1
         self.add(victim)
+
+    def _give_back(self, sequence: Sequence) -> None:
+        """Blocks whose contents nobody has seen to be finite are wiped before others get them."""
+        if not sequence.is_trusted:
+            first = max(0, sequence.num_trusted_tokens) // self.pool.block_size
+            doubtful = self.pool.withdraw(sequence.block_table[first:])
+            if doubtful:
+                self._scrub(doubtful)
+        self.pool.release(sequence.block_table)
 
     def _admit_next(self) -> Sequence | None:
         """Move the first waiting sequence to running when a seat and its blocks are free.

@@ -18,6 +18,7 @@ from model_runtime.protocol import (
 if TYPE_CHECKING:
     from model_runtime.logits_processing import TokenMask
 
+NONE_TRUSTED = -1
 UNKNOWN = -1  # a token that the device has picked and the host has not seen yet
 
 
@@ -40,6 +41,7 @@ class Sequence:
         if max_model_len is not None:
             self.max_num_tokens = min(self.max_num_tokens, max_model_len)
         self.num_computed_tokens = 0
+        self.num_trusted_tokens = NONE_TRUSTED  # whose KV led to a finite sample
         self.num_cached_tokens = 0  # of the prompt, found in the prefix cache when first admitted
         self.block_table: list[int] = []
         self.block_hashes: list[bytes] = []  # of the full blocks, as far as named
@@ -80,6 +82,11 @@ class Sequence:
         return self.token_ids[self.num_prompt_tokens :]
 
     @property
+    def is_trusted(self) -> bool:
+        """Its KV is finite, but for a token whose sample is still under way."""
+        return self.num_computed_tokens - self.num_trusted_tokens <= 1
+
+    @property
     def wants_prompt_logprobs(self) -> bool:
         """Every prompt token's logits are still owed, so none of them may come from a cache."""
         is_wanted = self.sampling.prompt_logprobs is not None and self.index == 0
@@ -103,3 +110,4 @@ class Sequence:
         """After preemption: everything is computed again, the sampled tokens are kept."""
         assert not self.block_table, "free the blocks before forgetting. This is a bug."
         self.num_computed_tokens = 0
+        self.num_trusted_tokens = NONE_TRUSTED

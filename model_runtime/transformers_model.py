@@ -12,7 +12,7 @@ from model_runtime.attention import attend
 from model_runtime.batch import Batch
 from model_runtime.checkpoint import Checkpoint, CheckpointError
 from model_runtime.kv_cache import KVCache, KVGeometry
-from model_runtime.model import normalise
+from model_runtime.model import Normaliser
 from model_runtime.native.weights import has_head
 
 ATTENTION_NAME = "internvl_paged"
@@ -41,7 +41,7 @@ class TransformersModel:
             attn_implementation={"text_config": ATTENTION_NAME, "vision_config": "sdpa"},
         )
         self._model.to(device).eval()
-        self._tiles = checkpoint.tiles
+        self._normalise = Normaliser(checkpoint.tiles, device)
         self.device = device
         self.dtype: torch.dtype = self._model.dtype
         self.hidden_size: int = config.text_config.hidden_size
@@ -67,7 +67,7 @@ class TransformersModel:
         return embeddings
 
     def encode_tiles(self, pixels: torch.Tensor) -> torch.Tensor:
-        pixel_values = normalise(pixels.to(self.device), self._tiles).to(self.dtype)
+        pixel_values = self._normalise(pixels.to(self.device)).to(self.dtype)
         features: torch.Tensor = self._model.get_image_features(pixel_values).pooler_output
         return features
 

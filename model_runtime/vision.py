@@ -1,12 +1,11 @@
 """Owns the embeddings of media by content hash: those in use, and those seen lately."""
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 
 from model_runtime.checkpoint import TileProcessing
-from model_runtime.model import Model
 from model_runtime.protocol import MediaSpan, TileSet
 from model_runtime.scheduler import ScheduledTiles
 
@@ -19,8 +18,15 @@ class VisionEncoder:
     cache, of which it is a fraction: sequences run only with room for all their tokens.
     """
 
-    def __init__(self, model: Model, tiles: TileProcessing, *, cache_bytes: int) -> None:
-        self._model = model
+    def __init__(
+        self,
+        encode_tiles: Callable[[torch.Tensor], torch.Tensor],
+        tiles: TileProcessing,
+        *,
+        cache_bytes: int,
+    ) -> None:
+        """`encode_tiles`: as `Model.encode_tiles`, perhaps replaying a graph."""
+        self._encode_tiles = encode_tiles
         self._tiles = tiles
         self._cache_bytes = cache_bytes
         self._embeddings: OrderedDict[bytes, torch.Tensor] = OrderedDict()  # oldest use first
@@ -56,7 +62,7 @@ class VisionEncoder:
         if not parts:
             return
         pixels = torch.cat([self._pixels(part.tiles)[part.start : part.end] for part in parts])
-        features = self._model.encode_tiles(pixels)
+        features = self._encode_tiles(pixels)
         split = torch.split(features, [part.end - part.start for part in parts])
         for part, rows in zip(parts, split, strict=True):
             self._keep(part, rows)

@@ -12,9 +12,9 @@ import torch
 from model_runtime.batch import Batch
 from model_runtime.checkpoint import Checkpoint
 from model_runtime.kv_cache import KVCache, KVGeometry
-from model_runtime.model import normalise
+from model_runtime.model import Normaliser
 from model_runtime.native.config import read_text_config, read_vision_config
-from model_runtime.native.ops import Ops, TorchOps
+from model_runtime.native.ops import Ops
 from model_runtime.native.text import TextDecoder
 from model_runtime.native.vision import VisionTower
 from model_runtime.native.weights import CheckpointWeights
@@ -32,6 +32,7 @@ class NativeModel:
         *,
         dtype: torch.dtype | None,
         device: torch.device,
+        ops: Ops,
     ) -> None:
         """`config`: transformers' `InternVLConfig`; `dtype` None: the checkpoint's own.
 
@@ -39,8 +40,7 @@ class NativeModel:
         """
         text, vision = read_text_config(config), read_vision_config(config, checkpoint.tiles)
         weights = CheckpointWeights(checkpoint.path, dtype, device)
-        ops: Ops = TorchOps()
-        self._tiles = checkpoint.tiles
+        self._normalise = Normaliser(checkpoint.tiles, device)
         self._decoder = TextDecoder(text, weights, ops)
         self._tower = VisionTower(vision, weights)
         weights.require_all_taken()
@@ -54,7 +54,7 @@ class NativeModel:
         return self._decoder.embed(token_ids)
 
     def encode_tiles(self, pixels: torch.Tensor) -> torch.Tensor:
-        return self._tower(normalise(pixels.to(self.device), self._tiles).to(self.dtype))
+        return self._tower(self._normalise(pixels.to(self.device)).to(self.dtype))
 
     def forward(self, embeddings: torch.Tensor, batch: Batch, cache: KVCache) -> torch.Tensor:
         return self._decoder.forward(embeddings, batch, cache)

@@ -13,7 +13,7 @@ from model_runtime.checkpoint import Checkpoint, load_checkpoint
 from model_runtime.core import EngineCore
 from model_runtime.kv_cache import KVCache
 from model_runtime.loader import load_engine
-from model_runtime.model import Model, normalise
+from model_runtime.model import Model, Normaliser
 from model_runtime.protocol import (
     AddRequest,
     EngineConfig,
@@ -131,7 +131,7 @@ class Oracle:
             for span in request.spans
         ]
         pixels = torch.from_numpy(np.concatenate(parts))
-        return {"pixel_values": normalise(pixels, self.checkpoint.tiles)}
+        return {"pixel_values": Normaliser(self.checkpoint.tiles, pixels.device)(pixels)}
 
 
 @torch.inference_mode()
@@ -143,7 +143,7 @@ def prompt_logits(
     sequence = Sequence(request, 0)
     sequence.block_table = list(range(-(-len(token_ids) // 16)))
     step = ScheduledStep(prefills=[ScheduledSequence(sequence, 0, len(token_ids), samples=True)])
-    batch = build_batch(step, 16, model.device)
+    batch = build_batch(step, 16, len(sequence.block_table), model.device)
     cache = KVCache(model.kv_geometry, len(sequence.block_table), 16, model.device)
     embeddings = model.embed(batch.input_ids)
     features = model.encode_tiles(pixels).flatten(0, 1)

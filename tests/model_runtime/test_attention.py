@@ -53,7 +53,7 @@ def test_paged_equals_naive(seed: int, heads: tuple[int, int]) -> None:
     cache = KVCache(KVGeometry(1, heads[1], 8, torch.float32), num_blocks, block_size, CPU)
     for pool in (*cache.keys, *cache.values):
         pool.normal_()  # the earlier tokens' keys and values
-    batch = build_batch(step, block_size, CPU)
+    batch = build_batch(step, block_size, num_blocks, CPU)
     num_tokens = len(batch.input_ids)
     shapes: Any = [(num_tokens, n, 8) for n in (heads[0], heads[1], heads[1])]
     query, key, value = (torch.randn(shape) for shape in shapes)

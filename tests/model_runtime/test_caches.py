@@ -4,10 +4,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from model_runtime.core import EngineCore
 from model_runtime.protocol import AbortRequest, AddRequest, SamplingParams
-from tests.model_runtime.harness import Oracle, PromptMaker, Result, make_core, run_until_idle
+from tests.model_runtime.harness import (
+    Oracle,
+    PromptMaker,
+    Result,
+    collect,
+    make_core,
+    run_until_idle,
+)
 
 GREEDY = SamplingParams(max_tokens=8, temperature=0.0, ignore_eos=True)
 BLOCK = 4
@@ -217,3 +225,46 @@ def test_a_large_picture_does_not_stall_other_streams(
         output = core.step()
         answered = {one.request_id for one in output.outputs}
         assert "stream" in answered and output.stats.num_tiles <= 2
+
+
+def poison(core: EngineCore, token_id: int) -> None:
+    """The token's embedding is not a number from now on; the output head stays."""
+    decoder = core._runner._model._decoder  # type: ignore[attr-defined]
+    decoder._embeddings = decoder._embeddings.clone()
+    decoder._embeddings[token_id] = float("nan")
+
+
+def poisoned(maker: PromptMaker, name: str, token_id: int) -> AddRequest:
+    request = maker.request(name, "tt", GREEDY)
+    return change(request, token_ids=[*request.token_ids[:5], token_id, *request.token_ids[5:]])
+
+
+@pytest.mark.parametrize("runs_ahead", [False, True])
+def test_values_that_are_not_finite_end_their_request_and_harm_nobody(
+    tiny_checkpoint: Path, maker: PromptMaker, oracle: Oracle, runs_ahead: bool
+) -> None:
+    """Neither beside it in the batch, nor in the blocks that it leaves behind."""
+    core = make_core(
+        tiny_checkpoint,
+        block_size=BLOCK,
+        kv_cache_memory_bytes=60 * BLOCK * 512,
+        max_model_len=160,
+        max_num_batched_tokens=24,
+        max_num_seqs=4,
+        async_scheduling=runs_ahead,
+    )
+    token_id = oracle.checkpoint.vocab_size - 2  # the tiny models never say it
+    poison(core, token_id)
+    results: dict[str, Result] = {}
+    good = [maker.request(f"good{i}", "tt", GREEDY) for i in range(12)]
+    for i, request in enumerate(good):
+        core.handle(poisoned(maker, f"bad{i}", token_id))
+        core.handle(request)
+        core.handle(poisoned(maker, f"leaving{i}", token_id))
+        collect(core.step().outputs, results)
+        core.handle(AbortRequest(f"leaving{i}"))  # in the middle of its prompt, perhaps
+    run_until_idle(core, results)
+    for i, request in enumerate(good):
+        assert results[request.request_id].token_ids == oracle.generate(request)
+        assert "not finite" in (results[f"bad{i}"].error or "")
+    assert all(torch.isfinite(pool).all() for pool in core._runner._cache.keys)

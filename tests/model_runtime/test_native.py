@@ -12,7 +12,7 @@ from transformers import InternVLForConditionalGeneration
 
 from model_runtime.checkpoint import CheckpointError, load_checkpoint
 from model_runtime.loader import load_model
-from model_runtime.model import Model, normalise
+from model_runtime.model import Model, Normaliser
 from model_runtime.native.weights import canonical_name
 from model_runtime.protocol import EngineConfig
 from tests.checkpoints import make_checkpoint
@@ -41,7 +41,7 @@ def load(folder: Path, impl: str, dtype: str = "auto") -> Model:
 @torch.inference_mode()
 def oracle_logits(folder: Path, token_ids: list[int], pixels: torch.Tensor) -> torch.Tensor:
     model: Any = InternVLForConditionalGeneration.from_pretrained(folder).eval()
-    values = normalise(pixels, load_checkpoint(folder, "").tiles)
+    values = Normaliser(load_checkpoint(folder, "").tiles, CPU)(pixels)
     logits: torch.Tensor = model(torch.tensor([token_ids]), pixel_values=values).logits[0]
     return logits
 

@@ -11,7 +11,9 @@ from model_runtime.sequence import Sequence
 
 def make_scheduler(num_blocks: int = 64, **options: int) -> Scheduler:
     limits = {"max_num_seqs": 4, "max_num_batched_tokens": 32, "max_tiles_per_step": 4, **options}
-    return Scheduler(BlockPool(num_blocks, 4), num_encoded_tokens=lambda _: 0, **limits)
+    return Scheduler(
+        BlockPool(num_blocks, 4), num_encoded_tokens=lambda _: 0, scrub=lambda _: None, **limits
+    )
 
 
 def make_sequence(
