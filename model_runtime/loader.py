@@ -3,6 +3,7 @@
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -84,21 +85,51 @@ def load_model(config: EngineConfig, checkpoint: Checkpoint, device: torch.devic
     """The implementation the user wants; auto takes the native one when it knows every module."""
     from transformers import AutoConfig
 
-    dtype = choose_dtype(config.dtype)
     model_config = AutoConfig.from_pretrained(checkpoint.path)
-    if config.model_impl != "transformers":
+    wanted = choose_impl(config, device)
+    if wanted != "transformers":
         try:
-            ops = choose_ops(read_text_config(model_config), config.block_size, device)
-            model = NativeModel(checkpoint, model_config, dtype=dtype, device=device, ops=ops)
-            logger.info("model implementation: native")
-            return model
+            return _load_native(config, checkpoint, model_config, device)
         except UnsupportedError as error:
-            if config.model_impl == "native":
+            if wanted == "native":
                 raise CheckpointError(f"--model-impl native: {error}.") from error
             logger.info("model implementation: transformers, since %s", error)
     from model_runtime.transformers_model import TransformersModel  # slow import
 
-    return TransformersModel(checkpoint, model_config, dtype=dtype, device=device)
+    return TransformersModel(
+        checkpoint,
+        model_config,
+        dtype=choose_dtype(config.dtype),
+        device=device,
+        quantization=config.quantization,
+    )
+
+
+def _load_native(
+    config: EngineConfig, checkpoint: Checkpoint, model_config: Any, device: torch.device
+) -> NativeModel:
+    model = NativeModel(
+        checkpoint,
+        model_config,
+        dtype=choose_dtype(config.dtype),
+        device=device,
+        ops=choose_ops(read_text_config(model_config), config.block_size, device),
+        is_int8=config.quantization == "int8",
+    )
+    logger.info("model implementation: native")
+    return model
+
+
+def choose_impl(config: EngineConfig, device: torch.device) -> str:
+    """auto, native or transformers. A quantization runs on one of them only."""
+    if config.quantization is None:
+        return config.model_impl
+    needed = "native" if config.quantization == "int8" else "transformers"
+    if config.model_impl not in ("auto", needed):
+        raise CheckpointError(f"--quantization {config.quantization} needs --model-impl {needed}.")
+    if config.quantization == "int8" and device.type != "cpu":
+        raise CheckpointError("--quantization int8 is for CPUs; on a GPU take bitsandbytes-8bit.")
+    return needed
 
 
 def choose_device(name: str) -> torch.device:

@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 
 FinishReason = Literal["stop", "length", "abort", "error"]
+Quantization = Literal["int8", "bitsandbytes", "bitsandbytes-8bit"]
 
 
 class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +79,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str = "auto"  # auto | cpu | cuda | cuda:N
     model_impl: Literal["auto", "native", "transformers"] = "auto"
+    quantization: Quantization | None = None  # int8: native on CPUs; the others: transformers
     max_model_len: int | None = None  # None: the checkpoint's
     max_num_seqs: int = 64
     max_num_batched_tokens: int | None = None  # token budget of one step; None: by device

@@ -3,10 +3,15 @@
 It serves what the native model does not know, and is the differential test for it.
 """
 
+import importlib.util
 from typing import Any
 
 import torch
-from transformers import AttentionInterface, InternVLForConditionalGeneration
+from transformers import (
+    AttentionInterface,
+    BitsAndBytesConfig,
+    InternVLForConditionalGeneration,
+)
 
 from model_runtime.attention import attend
 from model_runtime.batch import Batch
@@ -14,8 +19,10 @@ from model_runtime.checkpoint import Checkpoint, CheckpointError
 from model_runtime.kv_cache import KVCache, KVGeometry
 from model_runtime.model import Normaliser
 from model_runtime.native.weights import has_head
+from model_runtime.protocol import Quantization
 
 ATTENTION_NAME = "internvl_paged"
+_EXACT_MODULES = ["model.vision_tower", "model.multi_modal_projector", "lm_head"]
 
 
 class TransformersModel:
@@ -30,6 +37,7 @@ class TransformersModel:
         *,
         dtype: torch.dtype | None,
         device: torch.device,
+        quantization: Quantization | None = None,
     ) -> None:
         """`config`: transformers' `InternVLConfig`; `dtype` None: the checkpoint's own."""
         _require_full_attention(config)
@@ -39,8 +47,11 @@ class TransformersModel:
             config=config,
             dtype=dtype or "auto",
             attn_implementation={"text_config": ATTENTION_NAME, "vision_config": "sdpa"},
+            **_quantized(quantization, device),
         )
-        self._model.to(device).eval()
+        if quantization is None:
+            self._model.to(device)
+        self._model.eval()
         self._normalise = Normaliser(checkpoint.tiles, device)
         self.device = device
         self.dtype: torch.dtype = self._model.dtype
@@ -85,6 +96,28 @@ class TransformersModel:
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self._model.lm_head(hidden)
         return logits
+
+
+def _quantized(quantization: Quantization | None, device: torch.device) -> dict[str, Any]:
+    """What `from_pretrained` is told: 4-bit (NF4) or 8-bit weights by bitsandbytes.
+
+    The decoder holds most of the weights; vision, projector and head stay as they are.
+    """
+    if quantization is None:
+        return {}
+    if not all(importlib.util.find_spec(name) for name in ("bitsandbytes", "accelerate")):
+        raise CheckpointError(
+            f"--quantization {quantization} needs two more packages: "
+            "pip install 'internvl-server[bitsandbytes]'"
+        )
+    is_8bit = quantization == "bitsandbytes-8bit"
+    bits = BitsAndBytesConfig(
+        load_in_8bit=is_8bit,
+        load_in_4bit=not is_8bit,
+        bnb_4bit_quant_type="nf4",
+        llm_int8_skip_modules=_EXACT_MODULES,
+    )
+    return {"quantization_config": bits, "device_map": {"": device}}
 
 
 def _require_full_attention(config: Any) -> None:

@@ -58,6 +58,9 @@ class ServerSettings:
     model_impl: Literal["auto", "native", "transformers"] = _option(
         "auto", "auto takes native when it knows the checkpoint, else transformers"
     )
+    quantization: Literal["none", "int8", "bitsandbytes", "bitsandbytes-8bit"] = _option(
+        "none", "int8: faster decoding on CPUs; bitsandbytes: 4-bit weights"
+    )
     max_model_len: int | None = _option(None, "context length; default: the checkpoint's")
     max_num_seqs: int = _option(_ENGINE["max_num_seqs"], "sequences computed at a time")
     max_num_batched_tokens: int | None = _option(
@@ -108,6 +111,7 @@ class ServerSettings:
         """The worker's part of the settings."""
         names = EngineConfig.__struct_fields__
         own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name in names}
+        own["quantization"] = None if self.quantization == "none" else self.quantization
         return EngineConfig(checkpoint_path=checkpoint_path, **own)
 
     def media_settings(self) -> MediaSettings:

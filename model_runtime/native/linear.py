@@ -26,24 +26,38 @@ class Linear:
         activation: Activation = "none",
         *,
         num_rows: int = _MANY_ROWS,
+        is_int8: bool = False,
     ) -> None:
-        """`weight`: `[out, in]` on its device. `num_rows`: what the layout is chosen for."""
+        """`weight`: `[out, in]` on its device. `num_rows`: what the layout is chosen for.
+
+        `is_int8`: whole-number products, each row of weights and of inputs scaled by its own
+        largest value; twice as fast for few rows as bfloat16, and less exact.
+        """
         self._bias = bias
         self._activation = activation
-        self._is_packed = _is_packable(weight)
+        self._int8 = _quantize(weight, bias) if is_int8 else None
+        self._is_packed = self._int8 is None and _is_packable(weight)
         self._weight = _pack(weight, num_rows) if self._is_packed else weight
+        if is_int8:
+            self._weight = weight.new_empty(0)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """`[..., in]` → `[..., out]`."""
         if self._is_packed:
             return _packed_linear(x, self._weight, self._bias, self._activation)
-        return _activate(F.linear(x, self._weight, self._bias), self._activation)
+        return _activate(self._product(x), self._activation)
 
     def add_to(self, residual: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         """`residual + x @ weight.T + bias`; may reuse `residual`'s memory."""
         if self._is_packed:
             return _packed_binary(x, residual, self._weight, self._bias, "add")
-        return residual.add_(F.linear(x, self._weight, self._bias))
+        return residual.add_(self._product(x))
+
+    def _product(self, x: torch.Tensor) -> torch.Tensor:
+        if self._int8 is None:
+            return F.linear(x, self._weight, self._bias)
+        product: torch.Tensor = torch.ops.quantized.linear_dynamic(x.float(), self._int8, False)
+        return product.to(x.dtype)
 
 
 class GatedLinear:
@@ -53,20 +67,33 @@ class GatedLinear:
     nothing of the intermediate size is read again. Elsewhere one merged product is computed.
     """
 
-    def __init__(self, gate: torch.Tensor, up: torch.Tensor, silu_mul: Any) -> None:
+    def __init__(
+        self, gate: torch.Tensor, up: torch.Tensor, silu_mul: Any, *, is_int8: bool = False
+    ) -> None:
         """`gate`, `up`: `[intermediate, hidden]`; `silu_mul` joins a merged product's halves."""
         self._silu_mul = silu_mul
-        self._is_packed = _is_packable(gate)
-        weights = [gate, up] if self._is_packed else [torch.cat([gate, up])]
-        self._weights = [_pack(weight) for weight in weights] if self._is_packed else weights
+        self._is_packed = not is_int8 and _is_packable(gate)
+        if self._is_packed:
+            self._packed = _pack(gate), _pack(up)
+        else:
+            self._merged = Linear(torch.cat([gate, up]), None, is_int8=is_int8)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """`[num_tokens, hidden]` → `[num_tokens, intermediate]`."""
         if not self._is_packed:
-            output: torch.Tensor = self._silu_mul(F.linear(x, self._weights[0]))
+            output: torch.Tensor = self._silu_mul(self._merged(x))
             return output
-        gate = _packed_linear(x, self._weights[0], None, "swish")
-        return _packed_binary(x, gate, self._weights[1], None, "mul")
+        gate, up = self._packed
+        return _packed_binary(x, _packed_linear(x, gate, None, "swish"), up, None, "mul")
+
+
+def _quantize(weight: torch.Tensor, bias: torch.Tensor | None) -> Any:
+    """int8 weights with a scale per output, packed for torch's dynamic kernels."""
+    wide = weight.float()
+    scales = wide.abs().amax(dim=1).clamp_min(1e-12) / 127
+    zeros = torch.zeros(len(scales), dtype=torch.long)
+    whole = torch.quantize_per_channel(wide, scales, zeros, 0, torch.qint8)
+    return torch.ops.quantized.linear_prepack(whole, None if bias is None else bias.float())
 
 
 def _activate(x: torch.Tensor, activation: Activation) -> torch.Tensor:

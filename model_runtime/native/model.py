@@ -33,15 +33,17 @@ class NativeModel:
         dtype: torch.dtype | None,
         device: torch.device,
         ops: Ops,
+        is_int8: bool = False,
     ) -> None:
         """`config`: transformers' `InternVLConfig`; `dtype` None: the checkpoint's own.
 
+        `is_int8`: the decoder's products in whole numbers, for CPUs.
         Raises UnsupportedError when the checkpoint holds a module that this model lacks.
         """
         text, vision = read_text_config(config), read_vision_config(config, checkpoint.tiles)
         weights = CheckpointWeights(checkpoint.path, dtype, device)
         self._normalise = Normaliser(checkpoint.tiles, device)
-        self._decoder = TextDecoder(text, weights, ops)
+        self._decoder = TextDecoder(text, weights, ops, is_int8=is_int8)
         self._tower = VisionTower(vision, weights)
         weights.require_all_taken()
         self.device = device

@@ -20,12 +20,18 @@ class DecoderLayer:
     """The weights of one layer, merged and laid out."""
 
     def __init__(
-        self, config: TextConfig, weights: CheckpointWeights, layer: int, ops: Ops
+        self,
+        config: TextConfig,
+        weights: CheckpointWeights,
+        layer: int,
+        ops: Ops,
+        *,
+        is_int8: bool,
     ) -> None:
         prefix = f"{_ROOT}layers.{layer}."
         attention, mlp = f"{prefix}self_attn.", f"{prefix}mlp."
         self.input_norm = weights.take(f"{prefix}input_layernorm.weight")
-        self.qkv = _merged_qkv(weights, attention)
+        self.qkv = _merged_qkv(weights, attention, is_int8=is_int8)
         self.heads = HeadShape(
             config.num_heads,
             config.num_kv_heads,
@@ -37,24 +43,29 @@ class DecoderLayer:
         self.output = Linear(
             weights.take(f"{attention}o_proj.weight"),
             weights.take_optional(f"{attention}o_proj.bias"),
+            is_int8=is_int8,
         )
         self.mlp_norm = weights.take(f"{prefix}post_attention_layernorm.weight")
         gate, up = (weights.take(f"{mlp}{part}_proj.weight") for part in ("gate", "up"))
-        self.gated = GatedLinear(gate, up, ops.silu_mul)
-        self.down = Linear(weights.take(f"{mlp}down_proj.weight"), None)
+        self.gated = GatedLinear(gate, up, ops.silu_mul, is_int8=is_int8)
+        self.down = Linear(weights.take(f"{mlp}down_proj.weight"), None, is_int8=is_int8)
 
 
 class TextDecoder:
     """Embedding table, layers, final norm and output head."""
 
-    def __init__(self, config: TextConfig, weights: CheckpointWeights, ops: Ops) -> None:
+    def __init__(
+        self, config: TextConfig, weights: CheckpointWeights, ops: Ops, *, is_int8: bool = False
+    ) -> None:
         self._eps = config.norm_eps
         self._ops = ops
         self._embeddings = weights.take(f"{_ROOT}embed_tokens.weight")
-        self._layers = [DecoderLayer(config, weights, i, ops) for i in range(config.num_layers)]
+        self._layers = [
+            DecoderLayer(config, weights, i, ops, is_int8=is_int8) for i in range(config.num_layers)
+        ]
         self._norm = weights.take(f"{_ROOT}norm.weight")
         head = weights.take(HEAD) if HEAD in weights else self._embeddings
-        self._head = Linear(head, None, num_rows=1)  # one row for each sequence
+        self._head = Linear(head, None, num_rows=1, is_int8=is_int8)  # one row for each sequence
         exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim
         self._inverse_frequencies = (1.0 / config.rope_theta**exponents).to(weights.device)
 
@@ -81,9 +92,10 @@ class TextDecoder:
         return self._head(hidden)
 
 
-def _merged_qkv(weights: CheckpointWeights, prefix: str) -> Linear:
+def _merged_qkv(weights: CheckpointWeights, prefix: str, *, is_int8: bool) -> Linear:
     names = [f"{prefix}{part}_proj" for part in "qkv"]
     bias = None
     if f"{names[0]}.bias" in weights:
         bias = weights.take_merged([f"{name}.bias" for name in names])
-    return Linear(weights.take_merged([f"{name}.weight" for name in names]), bias)
+    weight = weights.take_merged([f"{name}.weight" for name in names])
+    return Linear(weight, bias, is_int8=is_int8)
