@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from model_runtime.drawing import draw
+from model_runtime.host_copy import HostCopy
 from model_runtime.logits_processing import TokenHistory, add_biases, apply_masks, ban, penalise
 from model_runtime.logprobs import RowLogprobs
 from model_runtime.protocol import SamplingParams, TokenLogprobs
@@ -33,6 +34,7 @@ class SampledTokens:
     """A step's picks, perhaps still being computed; `fetch` waits for them."""
 
     token_ids: torch.Tensor  # [num_sampled] on the device
+    on_host: HostCopy  # of them
     num_top: dict[int, int]  # row → alternatives wanted, of the rows with log-probabilities
     logprobs: RowLogprobs | None
 
@@ -41,7 +43,7 @@ class SampledTokens:
         if self.logprobs is not None:
             fetched = self.logprobs.fetch(list(self.num_top.values()))
             logprobs = dict(zip(self.num_top, fetched, strict=True))
-        token_ids: list[int] = self.token_ids.tolist()
+        token_ids: list[int] = self.on_host.fetch().tolist()
         return [Sampled(token_id, logprobs.get(row)) for row, token_id in enumerate(token_ids)]
 
 
@@ -87,7 +89,7 @@ class Sampler:
         if raw is not None:
             picked = token_ids[list(num_top)].clamp_min(0)
             logprobs = RowLogprobs.of(raw, picked, max(num_top.values()))
-        return SampledTokens(token_ids, num_top, logprobs)
+        return SampledTokens(token_ids, HostCopy(token_ids), num_top, logprobs)
 
     def _process(self, logits: torch.Tensor, sequences: list[Sequence]) -> torch.Tensor:
         if not any(needs_processing(sequence) for sequence in sequences):

@@ -14,6 +14,7 @@ PURE = {  # what the server may use of the runtime: no torch inside
     "model_runtime.checkpoint",
     "model_runtime.tiling",
     "model_runtime.link",
+    "model_runtime.environment",
 }
 HEAVY = {"torch", "transformers", "torchvision", "safetensors"}
 WEB = {"fastapi", "starlette", "uvicorn", "httpx", "httpcore", "pydantic"}

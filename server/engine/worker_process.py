@@ -13,22 +13,13 @@ from collections.abc import AsyncIterator
 
 import msgspec
 
+from model_runtime.environment import COMPUTE_ENVIRONMENT
 from model_runtime.link import FrameReader, encode_frame
 from model_runtime.protocol import EngineConfig, FromWorker
 
 logger = logging.getLogger(__name__)
 _RECEIVE_BYTES = 1 << 16
 _EXIT_TIMEOUT_S = 10.0
-# Waiting threads sleep instead of spinning on the front end's core. Large tensors come from the
-# heap, in huge pages, and stay there: by default glibc gives their pages back and has them
-# zeroed again each time, which made element-wise work on prompts three times slower, and
-# streaming weights through small pages costs a sixth of a decode step.
-_HEAP = {"hugetlb": 1, "mmap_threshold": 1 << 32, "trim_threshold": 1 << 32, "top_pad": 64 << 20}
-_ENVIRONMENT = {
-    "OMP_WAIT_POLICY": "PASSIVE",
-    "GLIBC_TUNABLES": ":".join(f"glibc.malloc.{name}={value}" for name, value in _HEAP.items()),
-    "PYTHONUNBUFFERED": "1",
-}
 
 
 class WorkerProcess:
@@ -93,5 +84,5 @@ def _spawn(fd: int) -> "subprocess.Popen[bytes]":
         [sys.executable, "-m", "model_runtime.worker", str(fd)],
         pass_fds=[fd],
         stdin=subprocess.DEVNULL,
-        env={**_ENVIRONMENT, **os.environ},
+        env={**COMPUTE_ENVIRONMENT, **os.environ},
     )

@@ -9,9 +9,12 @@ once under `runs/bench/`; run it from the project's folder.
 import argparse
 import logging
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from model_runtime.environment import COMPUTE_ENVIRONMENT
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance as Row
@@ -88,9 +91,17 @@ def _names(text: str) -> tuple[str, ...]:
 def _limit_threads(num_threads: int | None) -> None:
     """As the worker does, before torch is imported: threads that spin would steal from others."""
     num_threads = num_threads or max(1, (os.cpu_count() or 2) - 1)
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ["OMP_NUM_THREADS"] = str(num_threads)
 
 
+def _enter_worker_environment() -> None:
+    """Start again as the worker is started: the heap's settings count from the first moment."""
+    missing = {name: v for name, v in COMPUTE_ENVIRONMENT.items() if name not in os.environ}
+    if missing:
+        command = [sys.executable, "-m", "tests.bench", *sys.argv[1:]]
+        os.execve(sys.executable, command, {**os.environ, **missing})
+
+
 if __name__ == "__main__":
+    _enter_worker_environment()
     main()
