@@ -46,8 +46,8 @@ def gathered_attention(
     scale: float,
 ) -> torch.Tensor:
     """One chunk's queries over its sequence's cached context, causal from the bottom right."""
-    key = _pad(_gather(keys, chunk.blocks).flatten(0, 1))
-    value = _pad(_gather(values, chunk.blocks).flatten(0, 1))
+    key = _pad(_gather(keys, chunk.blocks))
+    value = _pad(_gather(values, chunk.blocks))
     mask = torch.ones(chunk.num_rows, len(key), dtype=torch.bool, device=query.device)
     mask = mask.tril(chunk.context_len - chunk.num_rows)
     return _sdpa(query, key, value, scale, attn_mask=mask)
@@ -83,22 +83,23 @@ def _decode(
     """
     num_decodes, num_heads, head_dim = query.shape
     num_kv_heads = keys.shape[2]
-    table, lens = batch.decode_block_table, batch.decode_context_lens
+    context = (num_decodes, -1, num_kv_heads, head_dim)
     # [num_decodes, num_kv_heads, max_context, head_dim]
-    key = _gather(keys, table).flatten(1, 2).transpose(1, 2)
-    value = _gather(values, table).flatten(1, 2).transpose(1, 2)
-    is_known = torch.arange(key.shape[2], device=query.device) < lens[:, None]
+    key = _gather(keys, batch.decode_blocks).view(context).transpose(1, 2)
+    value = _gather(values, batch.decode_blocks).view(context).transpose(1, 2)
     output = F.scaled_dot_product_attention(
         query.view(num_decodes, num_kv_heads, num_heads // num_kv_heads, head_dim),
         key,
         value,
-        attn_mask=is_known[:, None, None, :],
+        attn_mask=batch.decode_mask,
         scale=scale,
     )
     return output.reshape(num_decodes, num_heads, head_dim)
 
 
 def _gather(pool: torch.Tensor, blocks: torch.Tensor) -> torch.Tensor:
-    """`pool[blocks]`, a block at a time: torch's indexing copies element by element."""
-    rows = torch.index_select(pool.flatten(1), 0, blocks.flatten())
-    return rows.view(*blocks.shape, *pool.shape[1:])
+    """The tokens of `pool[blocks]`, `[num_blocks * block_size, num_kv_heads, head_dim]`.
+
+    A block at a time: torch's indexing copies element by element.
+    """
+    return torch.index_select(pool.flatten(1), 0, blocks).view(-1, *pool.shape[2:])

@@ -73,6 +73,18 @@ class Batch:
             None if is_fresh else torch.cat([self._context_slots(c) for c in self.prefills]),
         )
 
+    @cached_property
+    def decode_blocks(self) -> torch.Tensor:
+        """The block tables of all decodes, one after another."""
+        return self.decode_block_table.flatten()
+
+    @cached_property
+    def decode_mask(self) -> torch.Tensor:
+        """`[num_decodes, 1, 1, max_blocks * block_size]`: which of the tables' tokens there are."""
+        width = self.decode_block_table.shape[1] * self.block_size
+        positions = torch.arange(width, device=self.decode_context_lens.device)
+        return (positions < self.decode_context_lens[:, None])[:, None, None]
+
     def _context_slots(self, chunk: PrefillChunk) -> torch.Tensor:
         offsets = torch.arange(self.block_size, device=chunk.blocks.device)
         slots = chunk.blocks[:, None] * self.block_size + offsets

@@ -25,11 +25,17 @@ from model_runtime.protocol import (
     StepStats,
     ToWorker,
 )
+from model_runtime.request_check import find_problem
 from model_runtime.runner import ModelRunner
-from model_runtime.sampler import INVALID, Sampled, Sampler, needs_processing
+from model_runtime.sampler import INVALID, NOTHING_ALLOWED, Sampled, Sampler, needs_processing
 from model_runtime.scheduler import ScheduledSequence, ScheduledStep, Scheduler
 from model_runtime.sequence import NONE_TRUSTED, UNKNOWN
 from model_runtime.vision import VisionEncoder
+
+_PROBLEMS = {
+    INVALID: "The model produced a value that is not finite.",
+    NOTHING_ALLOWED: "The request's own rules left no token to continue with.",
+}
 
 logger = logging.getLogger(__name__)
 
@@ -169,15 +175,14 @@ class EngineCore:
 
     def _commit(self, chunk: ScheduledSequence, sampled: Sampled) -> SequenceOutput:
         sequence, token_id = chunk.sequence, sampled.token_id
-        if token_id == INVALID:
-            sequence.num_trusted_tokens = NONE_TRUSTED
-            return self._end_with_error(
-                sequence.request_id, "The model produced a value that is not finite."
-            )
+        if token_id in _PROBLEMS:
+            if token_id == INVALID:
+                sequence.num_trusted_tokens = NONE_TRUSTED
+            return self._end_with_error(sequence.request_id, _PROBLEMS[token_id])
         sequence.token_ids[chunk.end] = token_id
         sequence.num_trusted_tokens = chunk.end
-        if sequence.grammar is not None:
-            sequence.grammar.accept(token_id)
+        if not sequence.obeys_grammar(token_id):
+            return self._end_with_error(sequence.request_id, _PROBLEMS[NOTHING_ALLOWED])
         self._answers.add_siblings(sequence.request_id)
         reason = self._finish_reason(chunk, token_id)
         if reason is not None:
@@ -221,6 +226,11 @@ class EngineCore:
         self._answers.drop(request_id)
         return SequenceOutput(request_id, [], "error", message)
 
+    def _problem_with(self, request: AddRequest) -> str | None:
+        if request.request_id in self._answers:
+            return "The request id is in use."
+        return find_problem(request, self._vocab_size, self._max_model_len)
+
     def _lacks_tiles(self, request: AddRequest) -> bool:
         """It counts on embeddings that have been dropped in the meantime."""
         sent = {tiles.content_hash for tiles in request.tiles}
@@ -229,19 +239,6 @@ class EngineCore:
             for span in request.spans
             if span.content_hash not in sent
         )
-
-    def _problem_with(self, request: AddRequest) -> str | None:
-        """Why the request can never run. The front end has checked all of it before."""
-        num_tokens = len(request.token_ids)
-        if request.request_id in self._answers:
-            return "The request id is in use."
-        if not 0 < num_tokens < self._max_model_len:
-            return f"The prompt has {num_tokens} tokens; the limit is {self._max_model_len - 1}."
-        if not 0 <= min(request.token_ids) <= max(request.token_ids) < self._vocab_size:
-            return "The prompt holds a token id outside the vocabulary."
-        if request.spans and request.spans[-1].end > num_tokens:
-            return "A media span lies outside the prompt."
-        return None
 
     # ------------------------------------------------------------------ reports
 

@@ -42,16 +42,21 @@ def draw(logits: torch.Tensor, params: list[SamplingParams], uniforms: list[floa
     """
     device = logits.device
     temperatures = _column([p.temperature for p in params], device).float()
-    probs = torch.softmax(logits.float() / temperatures, dim=-1)
+    below_best = logits.float() - logits.amax(-1, keepdim=True)  # no quotient overflows
+    probs = torch.softmax(below_best.div_(temperatures), dim=-1)
     numbers = _column(uniforms, device)
     picked = torch.empty(len(params), dtype=torch.long, device=device)
-    is_filtered = [bool(p.top_k) or p.top_p < 1 or p.min_p > 0 for p in params]
+    is_filtered = [_is_filtered(p, logits.shape[1]) for p in params]
     for wanted, pick in ((False, _pick_any), (True, _pick_filtered)):
         rows = [row for row, is_one in enumerate(is_filtered) if is_one is wanted]
         if rows:
             subset = [params[row] for row in rows]
             picked[rows] = pick(probs[rows], numbers[rows], subset)
     return picked
+
+
+def _is_filtered(params: SamplingParams, vocab_size: int) -> bool:
+    return 0 < params.top_k < vocab_size or params.top_p < 1 or params.min_p > 0
 
 
 def _pick_any(

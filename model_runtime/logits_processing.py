@@ -4,6 +4,7 @@ Each function takes the rows that ask for it, all at once. Rows that ask for not
 they are.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Iterable
 from typing import Protocol
@@ -15,6 +16,8 @@ import torch
 from model_runtime.sequence import Sequence
 
 Bitmask = npt.NDArray[np.int32]
+
+logger = logging.getLogger(__name__)
 
 
 class TokenMask(Protocol):
@@ -119,15 +122,29 @@ def ban(logits: torch.Tensor, sequences: list[Sequence], eos_token_ids: tuple[in
 
 
 def apply_masks(logits: torch.Tensor, sequences: list[Sequence]) -> None:
-    """Forbid what the sequences' grammars do not allow."""
-    masks = [(row, s.grammar.bitmask()) for row, s in enumerate(sequences) if s.grammar is not None]
+    """Forbid what the sequences' grammars do not allow, and what their masks do not reach."""
+    vocab_size = logits.shape[1]
+    masks = {row: _bitmask(s, vocab_size) for row, s in enumerate(sequences) if s.grammar}
     if not masks:
         return
-    words = torch.from_numpy(np.stack([mask for _, mask in masks])).to(logits.device)
+    words = torch.from_numpy(np.stack(list(masks.values()))).to(logits.device)
     bits = torch.arange(32, dtype=torch.int32, device=logits.device)
-    is_allowed = (words[:, :, None] >> bits & 1).bool().flatten(1)[:, : logits.shape[1]]
-    rows = [row for row, _ in masks]
+    is_allowed = (words[:, :, None] >> bits & 1).bool().flatten(1)[:, :vocab_size]
+    rows = list(masks)
     logits[rows] = logits[rows].masked_fill(~is_allowed, -torch.inf)
+
+
+def _bitmask(sequence: Sequence, vocab_size: int) -> Bitmask:
+    """The grammar's mask, as long as the vocabulary. One that fails allows nothing."""
+    mask = np.zeros(-(-vocab_size // 32), dtype=np.int32)
+    try:
+        assert sequence.grammar is not None
+        words = sequence.grammar.bitmask()[: len(mask)]
+        mask[: len(words)] = words
+    except Exception:
+        logger.exception("a grammar failed; its request is ended")
+        mask[:] = 0
+    return mask
 
 
 def _keep_only(row: torch.Tensor, token_ids: tuple[int, ...]) -> None:

@@ -18,6 +18,7 @@ from model_runtime.protocol import SamplingParams, TokenLogprobs
 from model_runtime.sequence import Sequence
 
 INVALID = -1  # picked for a row whose logits are not finite
+NOTHING_ALLOWED = -2  # picked for a row whose bans and masks leave no token
 _MIN_TEMPERATURE = 1e-5  # below, the softmax is greedy in all but rounding
 
 
@@ -70,7 +71,7 @@ class Sampler:
 
     @torch.inference_mode()
     def sample(self, logits: torch.Tensor, sequences: list[Sequence]) -> SampledTokens:
-        """`[len(sequences), vocab_size]` → a token each, INVALID where a row is not finite.
+        """`[len(sequences), vocab_size]` → a token each, or INVALID, or NOTHING_ALLOWED.
 
         Spoils `logits`.
         """
@@ -80,11 +81,15 @@ class Sampler:
             if s.sampling.logprobs is not None
         }
         raw = logits[list(num_top)].clone() if num_top else None
-        logits = self._process(logits, sequences)
+        is_processed = any(needs_processing(sequence) for sequence in sequences)
+        if is_processed:
+            logits = self._process(logits, sequences)
         best, token_ids = logits.max(dim=-1)
         self._draw(logits, sequences, token_ids)
         # The largest value of a row is NaN or infinite if any is that harms: one look suffices.
         token_ids = token_ids.masked_fill(~torch.isfinite(best), INVALID)
+        if is_processed:
+            token_ids = token_ids.masked_fill(best.isneginf(), NOTHING_ALLOWED)
         logprobs = None
         if raw is not None:
             picked = token_ids[list(num_top)].clamp_min(0)
@@ -92,8 +97,6 @@ class Sampler:
         return SampledTokens(token_ids, HostCopy(token_ids), num_top, logprobs)
 
     def _process(self, logits: torch.Tensor, sequences: list[Sequence]) -> torch.Tensor:
-        if not any(needs_processing(sequence) for sequence in sequences):
-            return logits
         logits = logits.float()
         histories = [self._histories.get(sequence.key) for sequence in sequences]
         for sequence, history in zip(sequences, histories, strict=True):

@@ -4,6 +4,7 @@
 Everything else about progress is derived from it.
 """
 
+import logging
 from typing import TYPE_CHECKING
 
 from model_runtime.prefix import extend_block_hashes, spans_between
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 NONE_TRUSTED = -1
 UNKNOWN = -1  # a token that the device has picked and the host has not seen yet
+
+
+logger = logging.getLogger(__name__)
 
 
 class Sequence:
@@ -105,6 +109,16 @@ class Sequence:
 
     def append(self, token_id: int) -> None:
         self.token_ids.append(token_id)
+
+    def obeys_grammar(self, token_id: int) -> bool:
+        """Tell the grammar, if there is one, of the next token. False: it could not take it."""
+        try:
+            if self.grammar is not None:
+                self.grammar.accept(token_id)
+        except Exception:
+            logger.exception("a grammar failed; its request is ended")
+            return False
+        return True
 
     def forget_computed(self) -> None:
         """After preemption: everything is computed again, the sampled tokens are kept."""

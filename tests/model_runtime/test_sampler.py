@@ -94,3 +94,76 @@ def test_penalties_lower_what_was_said() -> None:
     assert sample(logits, sequence("a", frequency_penalty=0.1, **said)) == [2]  # type: ignore[arg-type]
     assert sample(logits, sequence("a", presence_penalty=0.2, **said)) == [2]  # type: ignore[arg-type]
     assert sample(logits, sequence("a", repetition_penalty=1.5, **said)) == [2]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("place", [0, 511, 512, 1023, 1024, 1029])
+def test_one_bad_value_ends_its_row_and_touches_no_other(
+    place: int, value: float, dtype: torch.dtype
+) -> None:
+    torch.manual_seed(place)
+    wishes: list[dict[str, object]] = [
+        {"temperature": 0.0},
+        {"seed": 5},
+        {"seed": 6, "top_p": 0.9},
+        {"temperature": 0.0, "repetition_penalty": 1.5, "min_tokens": 9},
+    ]
+    logits = torch.randn(4, 1030).to(dtype)
+    sequences = [sequence(str(i), [1, 2], **wish) for i, wish in enumerate(wishes)]
+    expected = sample(logits, *sequences)
+    for row in range(4):
+        spoilt = logits.clone()
+        spoilt[row, place] = value
+        assert sample(spoilt, *sequences) == [
+            INVALID if i == row else token_id for i, token_id in enumerate(expected)
+        ]
+
+
+def test_a_row_that_is_nothing_but_minus_infinity_is_invalid() -> None:
+    logits = torch.full((2, 9), -float("inf"))
+    logits[1, 4] = -50.0
+    for wish in ({"temperature": 0.0}, {"seed": 1}, {"seed": 1, "top_k": 5}):
+        assert sample(logits, sequence("a", **wish), sequence("b", **wish)) == [INVALID, 4]
+
+
+def test_tiny_temperatures_are_greedy() -> None:
+    logits = torch.tensor([[0.0, 1.0, 1.0001, 0.5]])
+    assert sample(logits, sequence("a", temperature=1e-6)) == [2]
+
+
+def test_a_penalised_row_is_greedy_at_temperature_zero_in_a_random_batch() -> None:
+    logits = torch.tensor([[0.0, 2.0, 1.9, 0.0]]).repeat(2, 1)
+    greedy = sequence("a", [1], temperature=0.0, presence_penalty=0.5)
+    assert sample(logits, greedy, sequence("b", seed=1))[0] == 2
+
+
+def draws(sampler: Sampler, which: Sequence, num_steps: int = 20) -> list[int]:
+    sampler.add(which)
+    logits = torch.zeros(1, 1000)
+    return [picks(sampler, logits, [which])[0] for _ in range(num_steps)]
+
+
+def test_siblings_of_a_seeded_request_differ_and_can_be_repeated() -> None:
+    first, second, alike = (
+        sequence(name, seed=seed) for name, seed in zip("aab", (7, 7, 8), strict=True)
+    )
+    second.index = 1
+    answers = [draws(Sampler((EOS,), 0), each) for each in (first, second, alike)]
+    assert answers[0] != answers[1] == answers[2]
+
+
+def test_unseeded_requests_differ_and_the_engine_seed_repeats_them() -> None:
+    def pair(seed: int) -> list[list[int]]:
+        sampler = Sampler((EOS,), seed)
+        return [draws(sampler, sequence(name)) for name in "ab"]
+
+    assert pair(0) == pair(0) and pair(0)[0] != pair(0)[1] and pair(0) != pair(1)
+
+
+def test_forgetting_leaves_nothing_behind() -> None:
+    sampler = Sampler((EOS,), 0)
+    sampler.add(sequence("a", seed=1, repetition_penalty=2.0))
+    sampler.forget(sequence("a"))
+    sampler.forget(sequence("unknown"))
+    assert not sampler._histories and not sampler._generators
