@@ -147,6 +147,7 @@ class ChatService:
                 sampling=sampling_params(request, self._checkpoint.generation, room),
                 stop=tuple(request.stop or ()),
                 priority=request.priority or 0,
+                cache_salt=request.cache_salt or "",
             )
         )
 

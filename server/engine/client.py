@@ -202,4 +202,5 @@ def _add_request(request: GenerationRequest, without: Set[bytes]) -> AddRequest:
         spans=request.prompt.spans,
         tiles=[t for t in request.prompt.tiles if t.content_hash not in without],
         priority=request.priority,
+        cache_salt=request.cache_salt.encode("utf-8", "surrogatepass"),
     )

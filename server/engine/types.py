@@ -17,6 +17,7 @@ class GenerationRequest:
     sampling: SamplingParams
     stop: tuple[str, ...] = ()
     priority: int = 0
+    cache_salt: str = ""  # requests share cached prompts only under equal salts
 
 
 @dataclass(frozen=True, slots=True)

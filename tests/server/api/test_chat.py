@@ -101,6 +101,13 @@ def test_sampling_fields_reach_the_engine(url: str, engine: FakeEngine) -> None:
     assert engine.requests[-1].stop == ("x",)
 
 
+def test_the_cache_salt_reaches_the_engine(url: str, engine: FakeEngine) -> None:
+    post(url, {**HELLO, "cache_salt": "mine"})
+    assert engine.requests[-1].cache_salt == "mine"
+    post(url, HELLO)
+    assert engine.requests[-1].cache_salt == ""
+
+
 def test_max_tokens_is_clipped_to_the_context(url: str, engine: FakeEngine) -> None:
     post(url, {**HELLO, "max_tokens": 10**9})
     request = engine.requests[-1]

@@ -81,6 +81,25 @@ async def test_answers_abort_and_free_their_blocks(
     assert stats.num_free_blocks == stats.num_blocks
 
 
+async def cached_tokens(engine: WorkerEngine, asked: GenerationRequest) -> int:
+    return [delta.num_cached_tokens async for delta in engine.submit(asked)][-1]
+
+
+async def test_prompts_are_shared_only_under_equal_salts(
+    engine: WorkerEngine, prompts: PromptBuilder
+) -> None:
+    message = ChatMessage("user", [TextPart("Hello again and again " * 8)])
+    params = SamplingParams(max_tokens=1, temperature=0.0)
+
+    def ask(name: str, salt: str) -> GenerationRequest:
+        return GenerationRequest(name, prompts.build([message]), params, cache_salt=salt)
+
+    assert await cached_tokens(engine, ask("a", "one")) == 0
+    assert await cached_tokens(engine, ask("b", "two")) == 0
+    assert await cached_tokens(engine, ask("c", "")) == 0
+    assert await cached_tokens(engine, ask("d", "one")) > 0
+
+
 async def test_a_stop_string_cuts_the_answer_and_ends_the_request(
     engine: WorkerEngine, prompts: PromptBuilder
 ) -> None:
