@@ -56,11 +56,15 @@ class LiveAnswers:
         if not answers:
             del self._sequences[sequence.request_id]
 
-    def drop(self, request_id: str) -> None:
-        """End all answers of a request, those that have not begun too."""
-        self._awaited_siblings.pop(request_id, None)
+    def drop(self, request_id: str, index: int | None = None) -> None:
+        """End one answer of a request; None: all, those that have not begun too."""
+        if index is None:
+            self._awaited_siblings.pop(request_id, None)
+        elif request_id in self._awaited_siblings:
+            return  # they need the first answer's prompt; a client cannot have seen any text yet
         for sequence in list(self._sequences[request_id]):
-            self.finish(sequence)
+            if index in (None, sequence.index):
+                self.finish(sequence)
 
     def check(self) -> None:
         """Assert that exactly these sequences are scheduled."""

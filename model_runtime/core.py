@@ -32,10 +32,8 @@ from model_runtime.scheduler import ScheduledSequence, ScheduledStep, Scheduler
 from model_runtime.sequence import NONE_TRUSTED, UNKNOWN
 from model_runtime.vision import VisionEncoder
 
-_PROBLEMS = {
-    INVALID: "The model produced a value that is not finite.",
-    NOTHING_ALLOWED: "The request's own rules left no token to continue with.",
-}
+_NOT_FINITE = "The model produced a value that is not finite."
+_NOTHING_ALLOWED = "The request's own rules left no token to continue with."
 
 logger = logging.getLogger(__name__)
 
@@ -88,9 +86,9 @@ class EngineCore:
     def handle(self, message: ToWorker) -> None:
         """Apply a message from the front end. Takes effect in the next step."""
         if isinstance(message, AbortRequest):
-            self._abort(message.request_id)
+            self._abort(message)
         elif problem := self._problem_with(message):
-            self._refused.append(SequenceOutput(message.request_id, [], "error", problem))
+            self._refused.append(_refusal(message.request_id, problem))
         elif self._lacks_tiles(message):
             self._missing_tiles.append(message.request_id)
         else:
@@ -175,14 +173,15 @@ class EngineCore:
 
     def _commit(self, chunk: ScheduledSequence, sampled: Sampled) -> SequenceOutput:
         sequence, token_id = chunk.sequence, sampled.token_id
-        if token_id in _PROBLEMS:
-            if token_id == INVALID:
-                sequence.num_trusted_tokens = NONE_TRUSTED
-            return self._end_with_error(sequence.request_id, _PROBLEMS[token_id])
+        if token_id == INVALID:
+            sequence.num_trusted_tokens = NONE_TRUSTED
+            return self._end_with_error(sequence.request_id, _NOT_FINITE)
+        if token_id == NOTHING_ALLOWED:
+            return self._refuse(sequence.request_id)
         sequence.token_ids[chunk.end] = token_id
         sequence.num_trusted_tokens = chunk.end
         if not sequence.obeys_grammar(token_id):
-            return self._end_with_error(sequence.request_id, _PROBLEMS[NOTHING_ALLOWED])
+            return self._refuse(sequence.request_id)
         self._answers.add_siblings(sequence.request_id)
         reason = self._finish_reason(chunk, token_id)
         if reason is not None:
@@ -217,9 +216,9 @@ class EngineCore:
 
     # ------------------------------------------------------------------ requests
 
-    def _abort(self, request_id: str) -> None:
-        if request_id in self._answers:
-            self._answers.drop(request_id)
+    def _abort(self, message: AbortRequest) -> None:
+        if message.request_id in self._answers:
+            self._answers.drop(message.request_id, message.index)
             self._is_report_due = True
 
     def _end_with_error(self, request_id: str, message: str) -> SequenceOutput:
@@ -230,6 +229,10 @@ class EngineCore:
         if request.request_id in self._answers:
             return "The request id is in use."
         return find_problem(request, self._vocab_size, self._max_model_len)
+
+    def _refuse(self, request_id: str) -> SequenceOutput:
+        self._answers.drop(request_id)
+        return _refusal(request_id, _NOTHING_ALLOWED)
 
     def _lacks_tiles(self, request: AddRequest) -> bool:
         """It counts on embeddings that have been dropped in the meantime."""
@@ -264,3 +267,7 @@ class EngineCore:
             num_tiles=step.num_tiles,
             step_time_s=step_time_s,
         )
+
+
+def _refusal(request_id: str, message: str) -> SequenceOutput:
+    return SequenceOutput(request_id, [], "error", message, is_refusal=True)

@@ -118,6 +118,7 @@ class AbortRequest(msgspec.Struct, frozen=True, tag=True):
     """Stop and forget. Unknown ids are ignored: the request may have just finished."""
 
     request_id: str
+    index: int | None = None  # which of its answers; None: all
 
 
 ToWorker = AddRequest | AbortRequest
@@ -154,6 +155,7 @@ class SequenceOutput(msgspec.Struct, frozen=True):
     new_token_ids: list[int]
     finish_reason: FinishReason | None = None
     error: str | None = None  # with finish_reason "error": what to tell the client
+    is_refusal: bool = False  # with an error: the request itself is why
     index: int = 0  # which of the request's `n` answers
     num_cached_tokens: int = 0  # prompt tokens that came from the prefix cache
     logprobs: list[TokenLogprobs] | None = None  # one for each new token, when asked for

@@ -1,6 +1,7 @@
 """Stand-ins for the parts behind the HTTP side, and a real server on a free port."""
 
 import asyncio
+import dataclasses
 import socket
 import threading
 import time
@@ -41,9 +42,19 @@ async def break_down(_: GenerationRequest) -> AsyncIterator[TextDelta]:
     raise EngineError("The engine stopped while it worked on this request.")
 
 
+async def every_answer(script: Script, request: GenerationRequest) -> AsyncIterator[TextDelta]:
+    """The script once for each of the request's answers."""
+    for index in range(request.n):
+        async for delta in script(request):
+            yield dataclasses.replace(delta, index=index)
+
+
 class FakeStream:
-    def __init__(self, deltas: AsyncIterator[TextDelta], on_abort: Callable[[], None]) -> None:
+    def __init__(
+        self, deltas: AsyncIterator[TextDelta], num_answers: int, on_abort: Callable[[], None]
+    ) -> None:
         self._deltas = deltas
+        self._num_unfinished = num_answers
         self._on_abort = on_abort
         self._is_over = False
 
@@ -52,7 +63,8 @@ class FakeStream:
 
     async def __anext__(self) -> TextDelta:
         delta = await anext(self._deltas)
-        self._is_over = delta.finish_reason is not None
+        self._num_unfinished -= delta.finish_reason is not None
+        self._is_over = not self._num_unfinished
         return delta
 
     def abort(self) -> None:
@@ -82,7 +94,8 @@ class FakeEngine:
 
     def submit(self, request: GenerationRequest) -> FakeStream:
         self.requests.append(request)
-        return FakeStream(self._script(request), lambda: self._aborted(request.request_id))
+        deltas = every_answer(self._script, request)
+        return FakeStream(deltas, request.n, lambda: self._aborted(request.request_id))
 
     def health(self) -> EngineHealth:
         return EngineHealth(self.not_ready is None, self.not_ready, None)

@@ -17,10 +17,20 @@ from starlette.responses import Response
 from model_runtime.checkpoint import Checkpoint
 from server.admission import Admission, Permit
 from server.api.connection import EventStreamResponse, read_body, until_gone
+from server.api.logprobs import prompt_logprobs
 from server.api.parse import parse_chat_request
 from server.api.schemas import ChatCompletionRequest
 from server.api.translate import chat_messages, check_token_ids, media_requests, sampling_params
-from server.api.wire import DONE, KEEP_ALIVE, CompletionWire, dumps, error_body, event, usage
+from server.api.wire import (
+    DONE,
+    KEEP_ALIVE,
+    Choice,
+    CompletionWire,
+    dumps,
+    error_body,
+    event,
+    usage,
+)
 from server.engine.types import CompletionStream, Engine, GenerationRequest, TextDelta
 from server.errors import (
     ApiError,
@@ -49,6 +59,7 @@ class Answer:
     started: float
     prompt: PreparedPrompt | None = None
     stream: CompletionStream | None = None
+    num_unfinished: int = 1  # of the `n` choices
     num_tokens: int = 0
     num_cached_tokens: int = 0
     ttft_s: float | None = None
@@ -104,7 +115,7 @@ class ChatService:
             if request.stream:
                 is_handed_over = True
                 return EventStreamResponse(self._events(request, answer), answer.end)
-            content = await until_gone(http.receive, self._collect(answer))
+            content = await until_gone(http.receive, self._collect(request, answer))
             return Response(dumps(content), media_type="application/json")
         finally:
             if not is_handed_over:
@@ -138,15 +149,19 @@ class ChatService:
         media = await self._media.load_all(wanted)
         prompt = await self._prompts.prepare(chat_messages(request, media))
         room = self._room_for_answer(len(prompt.token_ids))
-        answer.prompt = prompt
+        answer.prompt, answer.num_unfinished = prompt, request.n or 1
         answer.facts |= {"prompt_tokens": len(prompt.token_ids), "media": len(media)}
         answer.stream = self._engine.submit(
             GenerationRequest(
                 request_id=answer.request_id,
                 prompt=prompt,
-                sampling=sampling_params(request, self._checkpoint.generation, room),
+                sampling=sampling_params(
+                    request, self._checkpoint.generation, room, self._prompts.bad_word_ids
+                ),
                 stop=tuple(request.stop or ()),
                 priority=request.priority or 0,
+                n=request.n or 1,
+                include_stop_str_in_output=bool(request.include_stop_str_in_output),
                 cache_salt=request.cache_salt or "",
             )
         )
@@ -164,21 +179,27 @@ class ChatService:
 
     # ------------------------------------------------------------------ the answer
 
-    async def _collect(self, answer: Answer) -> dict[str, Any]:
-        parts: list[str] = []
-        reason = None
+    async def _collect(self, request: ChatCompletionRequest, answer: Answer) -> dict[str, Any]:
         assert answer.stream is not None
+        choices = [Choice() for _ in range(request.n or 1)]
+        extra: dict[str, Any] = {}
         async for delta in answer.stream:
             self._account(answer, delta)
-            parts.append(delta.text)
-            reason = delta.finish_reason or reason
-        if reason is None:
+            choices[delta.index].add(delta)
+            if delta.prompt_logprobs is not None:
+                scores = prompt_logprobs(delta.prompt_logprobs, self._prompts.token_bytes)
+                extra["prompt_logprobs"] = scores
+        if any(choice.finish_reason is None for choice in choices):
             raise EngineError("The engine ended this request without an answer.")
-        wire = CompletionWire(answer.request_id, self._model_name)
-        return wire.completion(
-            "".join(parts),
-            reason,
-            answer.usage(),
+        return self._wire(request, answer).completion(choices, answer.usage()) | extra
+
+    def _wire(self, request: ChatCompletionRequest, answer: Answer) -> CompletionWire:
+        options = request.stream_options
+        return CompletionWire(
+            answer.request_id,
+            self._model_name,
+            with_usage=bool(options and options.include_usage),
+            token_bytes=self._prompts.token_bytes if request.logprobs else None,
         )
 
     async def _events(
@@ -186,21 +207,21 @@ class ChatService:
     ) -> AsyncGenerator[bytes, None]:
         """Role, content, one finish reason, usage if asked, `[DONE]`; or an error event."""
         assert answer.stream is not None
-        with_usage = bool(request.stream_options and request.stream_options.include_usage)
-        wire = CompletionWire(answer.request_id, self._model_name, with_usage=with_usage)
+        wire = self._wire(request, answer)
         try:
-            yield wire.first_chunk()
+            for index in range(request.n or 1):
+                yield wire.first_chunk(index)
             async for delta in _with_keep_alive(answer.stream):
                 if delta is None:
                     yield KEEP_ALIVE
                     continue
                 self._account(answer, delta)
-                if delta.text or delta.finish_reason:
+                if delta.text or delta.logprobs or delta.finish_reason:
                     yield wire.chunk(delta)
         except Exception as error:
             yield event(error_body(self._explain(error)))
             return
-        if with_usage:
+        if request.stream_options and request.stream_options.include_usage:
             yield wire.usage_chunk(answer.usage())
         yield DONE
 
@@ -222,20 +243,23 @@ class ChatService:
             self._metrics.inter_token_latency.observe((now - answer.last_token) / delta.num_tokens)
         answer.last_token = now
         answer.num_tokens += delta.num_tokens
-        answer.num_cached_tokens = delta.num_cached_tokens
+        if delta.index == 0:  # the others share its prompt
+            answer.num_cached_tokens = delta.num_cached_tokens
         if delta.finish_reason is not None:
-            self._account_end(answer, delta.finish_reason, now)
+            answer.num_unfinished -= 1
+            self._metrics.request_success.labels(delta.finish_reason).inc()
+            answer.facts["finish"] = delta.finish_reason
+        if not answer.num_unfinished:
+            self._account_end(answer, now)
 
-    def _account_end(self, answer: Answer, reason: str, now: float) -> None:
+    def _account_end(self, answer: Answer, now: float) -> None:
         assert answer.prompt is not None
         self._metrics.prompt_tokens.inc(len(answer.prompt.token_ids))
         self._metrics.cached_prompt_tokens.inc(answer.num_cached_tokens)
         self._metrics.generation_tokens.inc(answer.num_tokens)
-        self._metrics.request_success.labels(reason).inc()
         self._metrics.e2e_latency.observe(now - answer.started)
         answer.facts |= {
             "completion_tokens": answer.num_tokens,
-            "finish": reason,
             "ttft_s": round(answer.ttft_s or 0.0, 3),
         }
 

@@ -102,6 +102,18 @@ def _check_combinations(request: ChatCompletionRequest) -> None:
             param="stream_options",
             code="invalid_parameter_combination",
         )
+    if request.top_logprobs and not request.logprobs:
+        raise InvalidRequestError(
+            "top_logprobs needs logprobs to be true.",
+            param="top_logprobs",
+            code="invalid_parameter_combination",
+        )
+    if request.prompt_logprobs is not None and request.stream:
+        raise InvalidRequestError(
+            "prompt_logprobs come with a whole answer; they cannot be streamed.",
+            param="prompt_logprobs",
+            code="invalid_parameter_combination",
+        )
     if any((request.min_tokens or 0) > (limit or 0) for limit in limits):
         raise InvalidRequestError(
             "min_tokens exceeds max_tokens.", param="min_tokens", code="invalid_value"
@@ -170,6 +182,8 @@ def _code(kind: str) -> str:
 def _param(problem: ErrorDetails) -> str:
     """pydantic's location as `messages[0].content[1].image_url.url`, without union tags."""
     loc = problem["loc"]
+    if loc[:1] == ("logit_bias",):  # what follows is the client's own name
+        return "logit_bias"
     path = ""
     for index, step in enumerate(loc):
         if isinstance(step, int):

@@ -16,6 +16,9 @@ MAX_STOP_CHARS = 256
 MAX_TILES = 64
 MAX_FRAMES = 128
 MAX_PRIORITY = 1_000_000
+MAX_CHOICES = 128
+MAX_LOGPROBS = 20
+MAX_BIASES = 1024
 
 Detail = Literal["auto", "low", "high"]
 
@@ -89,6 +92,10 @@ StopStrings = Annotated[
 ]
 
 
+TokenName = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]  # JSON's names are strings
+Bias = Annotated[float, Field(ge=-100, le=100)]
+
+
 class Message(Wire):
     role: Literal["system", "developer", "user", "assistant"]
     content: Content
@@ -132,7 +139,14 @@ class ChatCompletionRequest(Wire):
     stop: StopStrings | None = None
     stop_token_ids: list[int] | None = Field(None, max_length=64)
     ignore_eos: bool | None = None
-    n: int | None = None
+    n: int | None = Field(None, ge=1, le=MAX_CHOICES)
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
+    prompt_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
+    logit_bias: dict[TokenName, Bias] | None = Field(None, max_length=MAX_BIASES)
+    bad_words: list[StopString] | None = Field(None, max_length=64)
+    allowed_token_ids: list[int] | None = Field(None, min_length=1, max_length=4096)
+    include_stop_str_in_output: bool | None = None
     priority: int | None = Field(None, ge=-MAX_PRIORITY, le=MAX_PRIORITY)
     cache_salt: str | None = Field(None, max_length=256, pattern=r"^[^\r\n]*$")
     user: str | None = Field(None, max_length=4096)

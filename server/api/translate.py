@@ -1,6 +1,6 @@
 """Wire request → domain, as pure functions: media requests, chat messages, sampling."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -61,12 +61,16 @@ def chat_messages(request: ChatCompletionRequest, media: list[LoadedMedia]) -> l
 
 
 def sampling_params(
-    request: ChatCompletionRequest, defaults: GenerationDefaults, room: int
+    request: ChatCompletionRequest,
+    defaults: GenerationDefaults,
+    room: int,
+    bad_word_ids: Callable[[str], list[tuple[int, ...]]],
 ) -> SamplingParams:
     """The request's wishes over the checkpoint's defaults.
 
     `room` is the tokens that the context has left for the answer; more is clipped to it.
     """
+    allowed = request.allowed_token_ids
     wanted = request.max_completion_tokens or request.max_tokens or room
     return SamplingParams(
         max_tokens=min(wanted, room),
@@ -81,18 +85,29 @@ def sampling_params(
         min_tokens=min(request.min_tokens or 0, room),
         ignore_eos=bool(request.ignore_eos),
         stop_token_ids=tuple(request.stop_token_ids or ()),
+        logit_bias=tuple((int(token), bias) for token, bias in (request.logit_bias or {}).items()),
+        logprobs=(request.top_logprobs or 0) if request.logprobs else None,
+        prompt_logprobs=request.prompt_logprobs,
+        bad_words=tuple(ids for word in request.bad_words or () for ids in bad_word_ids(word)),
+        allowed_token_ids=None if allowed is None else tuple(allowed),
     )
 
 
 def check_token_ids(request: ChatCompletionRequest, vocab_size: int) -> None:
     """Every index that reaches the worker is checked here."""
-    for index, token_id in enumerate(request.stop_token_ids or ()):
-        if not 0 <= token_id < vocab_size:
-            raise InvalidRequestError(
-                f"Token ids lie between 0 and {vocab_size - 1}.",
-                param=f"stop_token_ids[{index}]",
-                code="invalid_value",
-            )
+    named = {
+        "stop_token_ids[{}]": request.stop_token_ids or (),
+        "allowed_token_ids[{}]": request.allowed_token_ids or (),
+        "logit_bias": map(int, request.logit_bias or ()),
+    }
+    for name, token_ids in named.items():
+        for index, token_id in enumerate(token_ids):
+            if not 0 <= token_id < vocab_size:
+                raise InvalidRequestError(
+                    f"Token ids lie between 0 and {vocab_size - 1}.",
+                    param=name.format(index),
+                    code="invalid_value",
+                )
 
 
 def _temperature(request: ChatCompletionRequest, defaults: GenerationDefaults) -> float:

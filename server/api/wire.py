@@ -1,10 +1,14 @@
 """Domain → wire: the JSON of completions, chunks, usage and errors. Pure functions."""
 
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
+from model_runtime.protocol import TokenLogprobs
+from server.api.logprobs import TokenBytes, chat_logprobs
 from server.engine.types import TextDelta
 from server.errors import ApiError
 from server.prompt.types import PreparedPrompt
@@ -13,46 +17,93 @@ DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": keep-alive\n\n"
 
 
-class CompletionWire:
-    """The fields that all pieces of one answer share."""
+@dataclass(slots=True)
+class Choice:
+    """One of a request's answers, collected."""
 
-    def __init__(self, request_id: str, model: str, *, with_usage: bool = False) -> None:
+    texts: list[str] = field(default_factory=list)
+    scores: list[TokenLogprobs] = field(default_factory=list)
+    finish_reason: str | None = None
+
+    def add(self, delta: TextDelta) -> None:
+        self.texts.append(delta.text)
+        self.scores += delta.logprobs
+        self.finish_reason = delta.finish_reason or self.finish_reason
+
+
+class CompletionWire:
+    """The fields that all pieces of one request's answers share."""
+
+    def __init__(
+        self,
+        request_id: str,
+        model: str,
+        *,
+        with_usage: bool = False,
+        token_bytes: TokenBytes | None = None,
+    ) -> None:
+        """`token_bytes`: given when log-probabilities are asked for."""
         self._head = {"id": f"chatcmpl-{request_id}", "created": int(time.time()), "model": model}
         self._null_usage: dict[str, Any] = {"usage": None} if with_usage else {}
+        self._token_bytes = token_bytes
         # A text chunk is two fixed pieces around the text: nothing is built per token.
-        self._before, self._after = self._chunk({"content": "\0"}, None).rsplit(b'"\\u0000"', 1)
+        self._before, self._after = self._chunk({"content": "\0"}).rsplit(b'"\\u0000"', 1)
 
-    def completion(self, text: str, finish_reason: str, usage: dict[str, Any]) -> dict[str, Any]:
-        choice = {
-            "index": 0,
-            "message": {"role": "assistant", "content": text, "refusal": None},
-            "logprobs": None,
-            "finish_reason": finish_reason,
-        }
+    def completion(self, choices: list[Choice], usage: dict[str, Any]) -> dict[str, Any]:
         return {
             **self._head,
             "object": "chat.completion",
-            "choices": [choice],
+            "choices": [self._choice(index, choice) for index, choice in enumerate(choices)],
             "usage": usage,
         }
 
-    def first_chunk(self) -> bytes:
-        return self._chunk({"role": "assistant", "content": ""}, None)
+    def first_chunk(self, index: int) -> bytes:
+        return self._chunk({"role": "assistant", "content": ""}, index=index)
 
     def chunk(self, delta: TextDelta) -> bytes:
-        if delta.finish_reason is None:
+        is_plain = delta.finish_reason is None and not delta.index and not delta.logprobs
+        if is_plain:
             return self._before + msgspec.json.encode(delta.text) + self._after
-        return self._chunk({"content": delta.text} if delta.text else {}, delta.finish_reason)
+        return self._chunk(
+            {"content": delta.text} if delta.text else {},
+            index=delta.index,
+            scores=delta.logprobs,
+            finish_reason=delta.finish_reason,
+        )
 
     def usage_chunk(self, usage: dict[str, Any]) -> bytes:
         return event(
             {**self._head, "object": "chat.completion.chunk", "choices": [], "usage": usage}
         )
 
-    def _chunk(self, delta: dict[str, str], finish_reason: str | None) -> bytes:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+    def _choice(self, index: int, choice: Choice) -> dict[str, Any]:
+        content = "".join(choice.texts)
+        return {
+            "index": index,
+            "message": {"role": "assistant", "content": content, "refusal": None},
+            "logprobs": self._logprobs(choice.scores),
+            "finish_reason": choice.finish_reason,
+        }
+
+    def _chunk(
+        self,
+        delta: dict[str, str],
+        *,
+        index: int = 0,
+        scores: Sequence[TokenLogprobs] = (),
+        finish_reason: str | None = None,
+    ) -> bytes:
+        choice = {
+            "index": index,
+            "delta": delta,
+            "logprobs": self._logprobs(scores) if scores else None,
+            "finish_reason": finish_reason,
+        }
         head = {**self._head, "object": "chat.completion.chunk"}
         return event({**head, "choices": [choice], **self._null_usage})
+
+    def _logprobs(self, scores: Sequence[TokenLogprobs]) -> dict[str, Any] | None:
+        return chat_logprobs(scores, self._token_bytes) if self._token_bytes else None
 
 
 def usage(

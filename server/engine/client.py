@@ -20,7 +20,8 @@ from model_runtime.protocol import (
     WorkerFailed,
     WorkerReady,
 )
-from server.engine.stream import Detokenizer, EngineStream
+from server.engine.answer_text import AnswerText, Detokenizer
+from server.engine.stream import EngineStream
 from server.engine.types import EngineHealth, EngineInfo, GenerationRequest
 from server.engine.worker_process import WorkerProcess
 from server.errors import EngineError, UnavailableError
@@ -127,16 +128,17 @@ class WorkerEngine:
         assert request.request_id not in self._streams, "request ids are unique. This is a bug."
         if not self._streams:
             self._last_progress = time.monotonic()
-        stream = EngineStream(
-            request.request_id,
-            self._make_detokenizer(),
-            StopStringMatcher(request.stop),
-            self._abort,
-        )
+        answers = [self._answer_text(request, index) for index in range(request.n)]
+        stream = EngineStream(request.request_id, answers, self._abort)
         self._streams[request.request_id] = stream
         self._unstarted[request.request_id] = request
         self._worker.send(_add_request(request, without=self._held_media))
         return stream
+
+    def _answer_text(self, request: GenerationRequest, index: int) -> AnswerText:
+        include = request.include_stop_str_in_output
+        matcher = StopStringMatcher(request.stop, include=include)
+        return AnswerText(index, self._make_detokenizer(), matcher)
 
     def health(self) -> EngineHealth:
         if self._ready is None:
@@ -145,10 +147,15 @@ class WorkerEngine:
             return EngineHealth(is_ready=False, reason="the worker is stalled", stats=self._stats)
         return EngineHealth(is_ready=True, reason=None, stats=self._stats)
 
-    def _abort(self, request_id: str) -> None:
-        self._unstarted.pop(request_id, None)
-        if self._streams.pop(request_id, None) is not None and self._worker is not None:
-            self._worker.send(AbortRequest(request_id))
+    def _abort(self, request_id: str, index: int | None) -> None:
+        """Stop one of a request's answers, or the request."""
+        if index is None:
+            self._unstarted.pop(request_id, None)
+            is_live = self._streams.pop(request_id, None) is not None
+        else:
+            is_live = request_id in self._streams
+        if is_live and self._worker is not None:
+            self._worker.send(AbortRequest(request_id, index))
 
     # ------------------------------------------------------------------ messages
 
@@ -173,9 +180,9 @@ class WorkerEngine:
             stream = self._streams.get(output.request_id)
             if stream is None:  # aborted a moment ago
                 continue
-            if output.finish_reason is not None:
-                del self._streams[output.request_id]
             stream.push(output)
+            if stream.is_complete:
+                del self._streams[output.request_id]
 
     def _send_again(self, request_ids: list[str]) -> None:
         """The worker dropped embeddings while a request that counted on them was on its way."""
@@ -202,5 +209,6 @@ def _add_request(request: GenerationRequest, without: Set[bytes]) -> AddRequest:
         spans=request.prompt.spans,
         tiles=[t for t in request.prompt.tiles if t.content_hash not in without],
         priority=request.priority,
+        n=request.n,
         cache_salt=request.cache_salt.encode("utf-8", "surrogatepass"),
     )

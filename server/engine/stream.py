@@ -1,116 +1,91 @@
-"""One request's answer as it grows: tokens in from the link, text out to the handler.
-
-Owns the text so far: the detokenizer, the stop strings' hold-back and the token count.
-"""
+"""A request's answers on their way from the link to the handler."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Protocol
+from collections.abc import AsyncIterator, Callable
 
-from model_runtime.protocol import FinishReason, SequenceOutput
+from model_runtime.protocol import SequenceOutput
+from server.engine.answer_text import AnswerText
 from server.engine.types import TextDelta
-from server.errors import ApiError, EngineError
+from server.errors import ApiError, EngineError, InvalidRequestError
 
-
-class Detokenizer(Protocol):
-    """Token ids in, whole characters out; incomplete bytes are held back."""
-
-    def add(self, token_ids: Sequence[int]) -> str: ...
-
-    def finish(self) -> str: ...
-
-
-class StopStrings(Protocol):
-    """Text in, text out up to a stop string; what may begin one is held back."""
-
-    def feed(self, text: str) -> tuple[str, bool]: ...
-
-    def flush(self) -> str: ...
+OnAbort = Callable[[str, int | None], None]  # (request id, which answer; None: all)
 
 
 class EngineStream:
     """An async iterator of `TextDelta`s. The link pushes, one reader pulls; nobody waits to push.
 
-    A slow reader costs memory for at most `max_tokens` ids, and sees several tokens per delta.
+    A slow reader costs memory for at most `n * max_tokens` ids, and sees several tokens per
+    delta.
     """
 
-    def __init__(
-        self,
-        request_id: str,
-        detokenizer: Detokenizer,
-        stop_strings: StopStrings,
-        on_abort: Callable[[str], None],
-    ) -> None:
+    def __init__(self, request_id: str, answers: list[AnswerText], on_abort: OnAbort) -> None:
         self.request_id = request_id
-        self._detokenizer = detokenizer
-        self._stop_strings = stop_strings
+        self._answers = answers
         self._on_abort = on_abort
-        self._token_ids: list[int] = []  # pushed, not yet read
-        self._num_cached_tokens = 0
-        self._finish_reason: FinishReason | None = None
         self._failure: ApiError | None = None
         self._news = asyncio.Event()
-        self._is_read_to_end = False
+        self._is_over = False
 
     # ------------------------------------------------------------------ the link's side
 
     def push(self, output: SequenceOutput) -> None:
-        self._token_ids += output.new_token_ids
-        self._num_cached_tokens = output.num_cached_tokens
-        self._finish_reason = output.finish_reason
+        self._answers[output.index].push(output)
         if output.finish_reason == "error":
-            self._failure = EngineError(output.error or "The request failed in the engine.")
+            self._failure = _failure(output)
         self._news.set()
 
     def fail(self, failure: ApiError) -> None:
         self._failure = failure
         self._news.set()
 
+    @property
+    def is_complete(self) -> bool:
+        """Nothing more will be pushed."""
+        return self._failure is not None or all(
+            answer.is_over or answer.is_ended_by_engine for answer in self._answers
+        )
+
     # ------------------------------------------------------------------ the reader's side
 
     def abort(self) -> None:
         """Stop the request. Synchronous, idempotent, harmless after the end."""
-        if not self._is_read_to_end:
-            self._is_read_to_end = True
-            self._on_abort(self.request_id)
+        if not self._is_over:
+            self._is_over = True
+            self._on_abort(self.request_id, None)
 
     def __aiter__(self) -> AsyncIterator[TextDelta]:
         return self
 
     async def __anext__(self) -> TextDelta:
         """The next piece. Raises ApiError when the engine failed the request."""
-        if self._is_read_to_end:
+        if self._is_over:
             raise StopAsyncIteration
-        await self._news.wait()
-        self._news.clear()
-        if self._failure is not None:
-            self._is_read_to_end = True
-            raise self._failure
-        return self._take()
+        while True:
+            await self._news.wait()
+            if self._failure is not None:
+                self._is_over = True
+                raise self._failure
+            fresh = [answer for answer in self._answers if answer.has_news]
+            if len(fresh) < 2:
+                self._news.clear()
+            if fresh:
+                return self._take(fresh[0])
 
-    def _take(self) -> TextDelta:
-        """Everything pushed so far as one delta; the stop strings may end it early."""
-        parts, num_tokens = [], 0
-        token_ids, self._token_ids = self._token_ids, []
-        for token_id in token_ids:
-            num_tokens += 1
-            text, is_stopped = self._stop_strings.feed(self._detokenizer.add([token_id]))
-            parts.append(text)
-            if is_stopped:
-                self.abort()
-                return self._delta(parts, num_tokens, "stop")
-        if self._finish_reason is None:
-            return self._delta(parts, num_tokens, None)
-        return self._take_last(parts, num_tokens)
+    def _take(self, answer: AnswerText) -> TextDelta:
+        delta = answer.take()
+        if answer.is_over and not answer.is_ended_by_engine:
+            self._stop(delta.index)
+        self._is_over = self._is_over or all(each.is_over for each in self._answers)
+        return delta
 
-    def _take_last(self, parts: list[str], num_tokens: int) -> TextDelta:
-        self._is_read_to_end = True
-        text, is_stopped = self._stop_strings.feed(self._detokenizer.finish())
-        parts.append(text)
-        if not is_stopped:
-            parts.append(self._stop_strings.flush())
-        reason: FinishReason | None = "stop" if is_stopped else self._finish_reason
-        return self._delta(parts, num_tokens, reason)
+    def _stop(self, index: int) -> None:
+        """A stop string ended an answer: the engine need not go on with it."""
+        if self.is_complete:
+            self.abort()
+        else:
+            self._on_abort(self.request_id, index)
 
-    def _delta(self, parts: list[str], num_tokens: int, reason: FinishReason | None) -> TextDelta:
-        return TextDelta("".join(parts), num_tokens, reason, self._num_cached_tokens)
+
+def _failure(output: SequenceOutput) -> ApiError:
+    message = output.error or "The request failed in the engine."
+    return InvalidRequestError(message) if output.is_refusal else EngineError(message)

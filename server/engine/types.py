@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from model_runtime.protocol import FinishReason, SamplingParams, StepStats
+from model_runtime.protocol import FinishReason, SamplingParams, StepStats, TokenLogprobs
 from server.prompt.types import PreparedPrompt
 
 
@@ -17,17 +17,22 @@ class GenerationRequest:
     sampling: SamplingParams
     stop: tuple[str, ...] = ()
     priority: int = 0
+    n: int = 1  # answers
+    include_stop_str_in_output: bool = False
     cache_salt: str = ""  # requests share cached prompts only under equal salts
 
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """A piece of the answer. May be empty text (bytes held back). `finish_reason` ends it."""
+    """A piece of an answer. May be empty text (bytes held back). `finish_reason` ends it."""
 
     text: str
     num_tokens: int  # completion tokens this delta covers
     finish_reason: FinishReason | None = None
     num_cached_tokens: int = 0  # prompt tokens that the engine took from its prefix cache
+    index: int = 0  # among the request's `n` answers
+    logprobs: tuple[TokenLogprobs, ...] = ()  # of the tokens this delta covers, when asked for
+    prompt_logprobs: list[TokenLogprobs | None] | None = None  # once, when asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +56,7 @@ class EngineHealth:
 
 
 class CompletionStream(Protocol):
-    """The answer to one request as it grows. Iterate once; raises ApiError when it fails."""
+    """The answers to one request as they grow. Iterate once; raises ApiError when it fails."""
 
     def __aiter__(self) -> AsyncIterator[TextDelta]: ...
 

@@ -61,6 +61,19 @@ class PromptBuilder:
         """A fresh detokenizer for one answer."""
         return IncrementalDetokenizer(self._tokens.tokenizer)
 
+    def token_bytes(self, token_id: int) -> bytes:
+        """What a token stands for; of a control token, its name."""
+        return self._tokens.token_bytes(token_id)
+
+    def bad_word_ids(self, word: str) -> list[tuple[int, ...]]:
+        """The token sequences that write `word`: at a text's beginning, and after a space."""
+        plain, spaced = (self._tokens.encode(text) for text in (word, " " + word.lstrip()))
+        found = [tuple(plain)] if plain else []
+        # As in vLLM: the spaced form counts when it differs in its first token only.
+        if spaced and len(spaced) == len(plain) and spaced[0] != plain[0]:
+            found.append(tuple(spaced))
+        return found
+
     def _assemble(
         self,
         assembly: "_Assembly",

@@ -21,6 +21,7 @@ class PromptTokenizer:
         self.tokenizer = _load(folder, special_tokens)
         self.tokenizer.encode_special_tokens = True
         added = self.tokenizer.get_added_tokens_decoder()
+        self._added_text = {i: t.content for i, t in added.items()}
         self._control_ids = {t.content: i for i, t in added.items() if t.special}
         self.special_tokens = special_tokens
         self.image_start_id = self._control_ids[special_tokens.image_start]
@@ -33,6 +34,14 @@ class PromptTokenizer:
         """Ids of plain text; nothing in it becomes a control token."""
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
         return ids
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes behind an id; empty for an id without a token (padding of the vocabulary)."""
+        added = self._added_text.get(token_id)
+        if added is not None:
+            return added.encode()
+        token = self.tokenizer.id_to_token(token_id) or ""
+        return bytes(_BYTE_OF[char] for char in token if char in _BYTE_OF)
 
     def control_id(self, token: str) -> int:
         return self._control_ids[token]
@@ -50,6 +59,18 @@ class PromptTokenizer:
     def count_control(self, text: str) -> int:
         """How often user text spells a control token."""
         return sum(1 for _ in self._control_pattern.finditer(text))
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """Byte-level BPE (GPT-2, Radford et al., 2019) writes printable bytes as themselves and the
+    others as the characters from U+0100 on."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in set(printable)]
+    as_themselves = {chr(byte): byte for byte in printable}
+    return as_themselves | {chr(256 + place): byte for place, byte in enumerate(others)}
+
+
+_BYTE_OF = _byte_alphabet()
 
 
 def _load(folder: Path, special_tokens: SpecialTokens) -> Tokenizer:

@@ -101,6 +101,29 @@ def test_sampling_fields_reach_the_engine(url: str, engine: FakeEngine) -> None:
     assert engine.requests[-1].stop == ("x",)
 
 
+def test_every_wish_for_the_logits_reaches_the_engine(url: str, engine: FakeEngine) -> None:
+    fields = {
+        "n": 1,
+        "logprobs": True,
+        "top_logprobs": 3,
+        "prompt_logprobs": 2,
+        "logit_bias": {"5": -100, "6": 1.5},
+        "bad_words": ["hello"],
+        "allowed_token_ids": [5, 6],
+        "include_stop_str_in_output": True,
+    }
+    assert post(url, {**HELLO, **fields}).status_code == 200
+    request = engine.requests[-1]
+    assert request.include_stop_str_in_output and request.n == 1
+    sampling = request.sampling
+    assert (sampling.logprobs, sampling.prompt_logprobs) == (3, 2)
+    assert dict(sampling.logit_bias) == {5: -100.0, 6: 1.5}
+    assert sampling.allowed_token_ids == (5, 6)
+    assert sampling.bad_words and all(sampling.bad_words)
+    post(url, {**HELLO, "logprobs": True})
+    assert engine.requests[-1].sampling.logprobs == 0
+
+
 def test_the_cache_salt_reaches_the_engine(url: str, engine: FakeEngine) -> None:
     post(url, {**HELLO, "cache_salt": "mine"})
     assert engine.requests[-1].cache_salt == "mine"

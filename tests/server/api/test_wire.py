@@ -7,7 +7,7 @@ from server.engine.types import TextDelta
 
 
 def head_of(wire: CompletionWire) -> str:
-    chunk = json.loads(wire.first_chunk().removeprefix(b"data: "))
+    chunk = json.loads(wire.first_chunk(0).removeprefix(b"data: "))
     return f'"id":"chatcmpl-1","created":{chunk["created"]},"model":"m"'
 
 
@@ -15,7 +15,7 @@ def test_chunks_byte_for_byte() -> None:
     wire = CompletionWire("1", "m")
     head = f'data: {{{head_of(wire)},"object":"chat.completion.chunk","choices":[{{"index":0,'
     first = '"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]}\n\n'
-    assert wire.first_chunk().decode() == head + first
+    assert wire.first_chunk(0).decode() == head + first
     text = wire.chunk(TextDelta('a "\n\u2028👋\0', 1)).decode()
     delta = '"delta":{"content":"a \\"\\n\u2028👋\\u0000"},"logprobs":null,"finish_reason":null}]}'
     assert text == f"{head}{delta}\n\n"
