@@ -4,8 +4,11 @@ An answer joins and leaves the scheduler, the vision encoder and the sampler her
 else, so that none of them can be forgotten.
 """
 
+from typing import Protocol
+
 import msgspec
 
+from model_runtime.logits_processing import TokenMask
 from model_runtime.protocol import AddRequest
 from model_runtime.sampler import Sampler
 from model_runtime.scheduler import Scheduler
@@ -13,15 +16,29 @@ from model_runtime.sequence import Sequence
 from model_runtime.vision import VisionEncoder
 
 
+class Grammars(Protocol):
+    """Turns a request's grammar into the masks of one answer."""
+
+    def find_problem(self, grammar: str) -> str | None: ...
+
+    def compile(self, grammar: str) -> TokenMask: ...
+
+
 class LiveAnswers:
     """The sequences by request, and the siblings (`n` > 1) that wait for the prompt's KV."""
 
     def __init__(
-        self, scheduler: Scheduler, vision: VisionEncoder, sampler: Sampler, max_model_len: int
+        self,
+        scheduler: Scheduler,
+        vision: VisionEncoder,
+        sampler: Sampler,
+        grammars: Grammars,
+        max_model_len: int,
     ) -> None:
         self._scheduler = scheduler
         self._vision = vision
         self._sampler = sampler
+        self._grammars = grammars
         self._max_model_len = max_model_len
         self._sequences: dict[str, list[Sequence]] = {}
         self._awaited_siblings: dict[str, AddRequest] = {}
@@ -33,7 +50,7 @@ class LiveAnswers:
     def add(self, request: AddRequest) -> None:
         """The first answer; the others follow when it has computed the prompt."""
         self._sequences[request.request_id] = []
-        self._join(Sequence(request, self._num_arrived, 0, self._max_model_len))
+        self._join(request, self._num_arrived, 0)
         self._num_arrived += 1
         if request.n > 1:
             self._awaited_siblings[request.request_id] = msgspec.structs.replace(request, tiles=[])
@@ -43,7 +60,7 @@ class LiveAnswers:
         if request := self._awaited_siblings.pop(request_id, None):
             _, arrival, _ = self._sequences[request_id][0].rank
             for index in range(1, request.n):
-                self._join(Sequence(request, arrival, index, self._max_model_len))
+                self._join(request, arrival, index)
 
     def finish(self, sequence: Sequence) -> None:
         """An answer is complete: everything that it held goes back."""
@@ -72,7 +89,10 @@ class LiveAnswers:
         assert owned == {id(sequence) for sequence in self._scheduler.sequences()}
         assert set(self._awaited_siblings) <= set(self._sequences)
 
-    def _join(self, sequence: Sequence) -> None:
+    def _join(self, request: AddRequest, arrival: int, index: int) -> None:
+        sequence = Sequence(request, arrival, index, self._max_model_len)
+        if request.grammar:
+            sequence.grammar = self._grammars.compile(request.grammar)
         self._sequences[sequence.request_id].append(sequence)
         self._vision.retain(sequence.spans)
         self._sampler.add(sequence)

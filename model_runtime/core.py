@@ -12,7 +12,7 @@ import time
 
 import torch
 
-from model_runtime.answers import LiveAnswers
+from model_runtime.answers import Grammars, LiveAnswers
 from model_runtime.block_pool import BlockPool
 from model_runtime.flight import Flight, sequence_output
 from model_runtime.protocol import (
@@ -48,6 +48,7 @@ class EngineCore:
         pool: BlockPool,
         runner: ModelRunner,
         vision: VisionEncoder,
+        grammars: Grammars,
         eos_token_ids: tuple[int, ...],
         vocab_size: int,
         max_model_len: int,
@@ -58,6 +59,7 @@ class EngineCore:
         self._pool = pool
         self._runner = runner
         self._vision = vision
+        self._grammars = grammars
         self._eos_token_ids = frozenset(eos_token_ids)
         self._vocab_size = vocab_size
         self._max_model_len = max_model_len
@@ -71,7 +73,7 @@ class EngineCore:
             num_encoded_tokens=vision.num_encoded_tokens,
             scrub=runner.scrub,
         )
-        self._answers = LiveAnswers(self._scheduler, vision, self._sampler, max_model_len)
+        self._answers = LiveAnswers(self._scheduler, vision, self._sampler, grammars, max_model_len)
         self._in_flight: Flight | None = None  # launched, not settled
         self._refused: list[SequenceOutput] = []
         self._missing_tiles: list[str] = []
@@ -228,7 +230,9 @@ class EngineCore:
     def _problem_with(self, request: AddRequest) -> str | None:
         if request.request_id in self._answers:
             return "The request id is in use."
-        return find_problem(request, self._vocab_size, self._max_model_len)
+        if problem := find_problem(request, self._vocab_size, self._max_model_len):
+            return problem
+        return self._grammars.find_problem(request.grammar) if request.grammar else None
 
     def _refuse(self, request_id: str) -> SequenceOutput:
         self._answers.drop(request_id)

@@ -10,6 +10,7 @@ import torch
 from model_runtime.block_pool import BlockPool
 from model_runtime.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from model_runtime.core import EngineCore
+from model_runtime.grammar import prepare_grammars
 from model_runtime.kv_cache import KVCache, count_blocks
 from model_runtime.model import Model
 from model_runtime.native.acceleration import accelerate, choose_ops
@@ -72,6 +73,7 @@ def _assemble(
         pool=BlockPool(num_blocks, config.block_size),
         runner=ModelRunner(model, cache, vision, config.block_size, fast.decode_logits),
         vision=vision,
+        grammars=prepare_grammars(checkpoint),
         eos_token_ids=checkpoint.generation.eos_token_ids,
         vocab_size=checkpoint.vocab_size,
         max_model_len=max_model_len,

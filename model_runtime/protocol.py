@@ -111,6 +111,7 @@ class AddRequest(msgspec.Struct, frozen=True, tag=True):
     tiles: list[TileSet] = []
     priority: int = 0  # lower runs earlier; equal is first come, first served
     n: int = 1
+    grammar: str = ""  # llguidance's; what every answer must obey
     cache_salt: bytes = b""  # requests share cached prefixes only under equal salts
 
 

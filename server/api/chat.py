@@ -20,6 +20,7 @@ from server.api.connection import EventStreamResponse, read_body, until_gone
 from server.api.logprobs import prompt_logprobs
 from server.api.parse import parse_chat_request
 from server.api.schemas import ChatCompletionRequest
+from server.api.structured import find_grammar, is_structured
 from server.api.translate import chat_messages, check_token_ids, media_requests, sampling_params
 from server.api.wire import (
     DONE,
@@ -144,6 +145,7 @@ class ChatService:
     async def _begin(self, request: ChatCompletionRequest, answer: Answer) -> None:
         """Everything that can be refused, then the engine."""
         check_token_ids(request, self._checkpoint.vocab_size)
+        grammar = await asyncio.to_thread(find_grammar, request) if is_structured(request) else ""
         limits = self._settings.limit_mm_per_prompt
         wanted = media_requests(request, limits, self._checkpoint.tiles)
         media = await self._media.load_all(wanted)
@@ -162,6 +164,7 @@ class ChatService:
                 priority=request.priority or 0,
                 n=request.n or 1,
                 include_stop_str_in_output=bool(request.include_stop_str_in_output),
+                grammar=grammar,
                 cache_salt=request.cache_salt or "",
             )
         )

@@ -19,6 +19,8 @@ MAX_PRIORITY = 1_000_000
 MAX_CHOICES = 128
 MAX_LOGPROBS = 20
 MAX_BIASES = 1024
+MAX_GRAMMAR_CHARS = 1 << 16
+MAX_GRAMMAR_CHOICES = 1024
 
 Detail = Literal["auto", "low", "high"]
 
@@ -118,6 +120,30 @@ class ProcessorBounds(VideoBounds):
     video: VideoBounds | None = None
 
 
+class JsonSchemaFormat(Wire):
+    name: str | None = Field(None, max_length=64)
+    description: str | None = None
+    json_schema: dict[str, Any] = Field(alias="schema")
+    strict: bool | None = None
+
+
+class ResponseFormat(Wire):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchemaFormat | None = None
+
+
+class StructuredOutputs(Wire):
+    """vLLM's: exactly one of them."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
+
+    json_: dict[str, Any] | str | None = Field(None, alias="json")
+    json_object: bool | None = None
+    regex: str | None = Field(None, min_length=1, max_length=MAX_GRAMMAR_CHARS)
+    choice: list[str] | None = Field(None, min_length=1, max_length=MAX_GRAMMAR_CHOICES)
+    grammar: str | None = Field(None, min_length=1, max_length=MAX_GRAMMAR_CHARS)
+
+
 class ChatCompletionRequest(Wire):
     """POST /v1/chat/completions."""
 
@@ -147,6 +173,8 @@ class ChatCompletionRequest(Wire):
     bad_words: list[StopString] | None = Field(None, max_length=64)
     allowed_token_ids: list[int] | None = Field(None, min_length=1, max_length=4096)
     include_stop_str_in_output: bool | None = None
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = None
     priority: int | None = Field(None, ge=-MAX_PRIORITY, le=MAX_PRIORITY)
     cache_salt: str | None = Field(None, max_length=256, pattern=r"^[^\r\n]*$")
     user: str | None = Field(None, max_length=4096)

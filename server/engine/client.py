@@ -210,5 +210,6 @@ def _add_request(request: GenerationRequest, without: Set[bytes]) -> AddRequest:
         tiles=[t for t in request.prompt.tiles if t.content_hash not in without],
         priority=request.priority,
         n=request.n,
+        grammar=request.grammar,
         cache_salt=request.cache_salt.encode("utf-8", "surrogatepass"),
     )

@@ -19,6 +19,7 @@ class GenerationRequest:
     priority: int = 0
     n: int = 1  # answers
     include_stop_str_in_output: bool = False
+    grammar: str = ""  # what the answer must obey, as llguidance writes it
     cache_salt: str = ""  # requests share cached prompts only under equal salts
 
 

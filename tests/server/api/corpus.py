@@ -165,6 +165,8 @@ _BAD_TYPES: dict[str, list[Any]] = {
     "bad_words": ["x"],
     "allowed_token_ids": [5],
     "include_stop_str_in_output": [1],
+    "response_format": ["json"],
+    "structured_outputs": ["x"],
 }
 _BAD_VALUES: dict[str, list[Any]] = {
     "user": ["x" * 10_000],
@@ -194,8 +196,6 @@ _UNSUPPORTED: dict[str, list[Any]] = {
     "tools": [[{"type": "function"}]],
     "functions": [[{}]],
     "tool_choice": ["auto", "required"],
-    "response_format": [{"type": "json_object"}, "json", {}],
-    "structured_outputs": [{"regex": "a"}],
     "guided_json": [{}],
     "guided_regex": ["a"],
     "best_of": [2],
@@ -219,6 +219,34 @@ _UNSUPPORTED: dict[str, list[Any]] = {
 }
 
 
+CHOICE = "structured_outputs.choice"
+BAD_SCHEMAS: list[dict[str, Any]] = [
+    {"type": "foo"},
+    {"$ref": "http://127.0.0.1/x"},
+    {"$ref": "file:///etc/passwd"},
+    {"$ref": "#/nowhere"},
+    {"type": "string", "pattern": "(a"},
+    {"type": "object", "properties": {"a": {"uniqueItems": True, "type": "array"}}},
+    {"enum": ["x" * 70_000]},
+]
+BAD_OUTPUTS: dict[str, list[Any]] = {
+    "regex": ["(a", "", "x" * 70_000],
+    "choice": [[], ["x"] * 1025],
+    "json": ["{", {"type": 5}],
+    "grammar": ["start: (", "root ::= (", "x"],
+    "structural_tag": ["x"],
+}
+
+
+def schema_format(schema: dict[str, Any]) -> dict[str, Any]:
+    json_schema = {"name": "it", "schema": schema, "strict": True}
+    return {"response_format": {"type": "json_schema", "json_schema": json_schema}}
+
+
+def outputs(name: str, value: Any) -> dict[str, Any]:
+    return {"structured_outputs": {name: value}}
+
+
 def _rows(table: dict[str, list[Any]], code: str) -> list[Row]:
     return [
         (f"{name}-{code}-{index}", {name: value}, code, name)
@@ -239,6 +267,42 @@ FIELD_ROWS: list[Row] = [
     ("bad-word", {"bad_words": [""]}, VALUE, "bad_words[0]"),
     ("top-alone", {"top_logprobs": 3}, COMBINATION, "top_logprobs"),
     ("prompt-stream", {"prompt_logprobs": 1, "stream": True}, COMBINATION, "prompt_logprobs"),
+    ("format-type", {"response_format": {}}, MISSING, "response_format.type"),
+    ("format-other", {"response_format": {"type": "xml"}}, VALUE, "response_format.type"),
+    (
+        "format-none",
+        {"response_format": {"type": "json_schema"}},
+        MISSING,
+        "response_format.json_schema",
+    ),
+    (
+        "format-empty",
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "a"}}},
+        MISSING,
+        "response_format.json_schema.schema",
+    ),
+    *(
+        (f"schema-{index}", schema_format(schema), VALUE, "response_format.json_schema.schema")
+        for index, schema in enumerate(BAD_SCHEMAS)
+    ),
+    (
+        "schema-type",
+        {"response_format": {"type": "json_schema", "json_schema": {"schema": "x"}}},
+        TYPE,
+        "response_format.json_schema.schema",
+    ),
+    *(
+        (f"outputs-{name}-{index}", outputs(name, value), VALUE, f"structured_outputs.{name}")
+        for name, values in BAD_OUTPUTS.items()
+        for index, value in enumerate(values)
+    ),
+    ("outputs-two", {"structured_outputs": {"regex": "a", "choice": ["b"]}}, COMBINATION, CHOICE),
+    (
+        "outputs-and-format",
+        {"structured_outputs": {"regex": "a"}, "response_format": {"type": "json_object"}},
+        COMBINATION,
+        "structured_outputs.regex",
+    ),
     ("G30", {"stop": ""}, VALUE, "stop[0]"),
     ("G30-null", {"stop": [None]}, TYPE, "stop[0]"),
     ("G30-nested", {"stop": [[]]}, TYPE, "stop[0]"),
@@ -279,6 +343,13 @@ FINE_FIELDS: list[dict[str, Any]] = [
     {"n": 2, "logprobs": True, "top_logprobs": 20, "logit_bias": {"7": -100, "08": 0.5}},
     {"prompt_logprobs": 0, "bad_words": ["no", " "], "allowed_token_ids": [1], "logprobs": False},
     {"top_logprobs": 0, "include_stop_str_in_output": True, "stop": "x"},
+    {"response_format": {"type": "json_object"}, "structured_outputs": {}},
+    schema_format({"type": "object", "properties": {"a": {"type": "integer"}}}),
+    outputs("regex", "[a-z]+"),
+    outputs("choice", ["a", 'b"\n']),
+    outputs("json", '{"type": "array"}'),
+    outputs("grammar", 'start: "a" | "b"'),
+    outputs("grammar", 'root ::= "a" | "b"'),
     {"response_format": {"type": "text"}, "modalities": ["text"], "chat_template_kwargs": {}},
     {"temperature": 0, "top_p": 0, "top_k": 0, "min_p": 1, "seed": -(2**63)},
     {"temperature": 5e-324, "top_p": 1, "top_k": -1, "seed": 2**63 - 1},
