@@ -21,7 +21,13 @@ from server.api.logprobs import prompt_logprobs
 from server.api.parse import parse_chat_request
 from server.api.schemas import ChatCompletionRequest
 from server.api.structured import find_grammar, is_structured
-from server.api.translate import chat_messages, check_token_ids, media_requests, sampling_params
+from server.api.translate import (
+    chat_messages,
+    check_token_ids,
+    ending,
+    media_requests,
+    sampling_params,
+)
 from server.api.wire import (
     DONE,
     KEEP_ALIVE,
@@ -149,7 +155,7 @@ class ChatService:
         limits = self._settings.limit_mm_per_prompt
         wanted = media_requests(request, limits, self._checkpoint.tiles)
         media = await self._media.load_all(wanted)
-        prompt = await self._prompts.prepare(chat_messages(request, media))
+        prompt = await self._prompts.prepare(chat_messages(request, media), ending(request))
         room = self._room_for_answer(len(prompt.token_ids))
         answer.prompt, answer.num_unfinished = prompt, request.n or 1
         answer.facts |= {"prompt_tokens": len(prompt.token_ids), "media": len(media)}
@@ -164,6 +170,7 @@ class ChatService:
                 priority=request.priority or 0,
                 n=request.n or 1,
                 include_stop_str_in_output=bool(request.include_stop_str_in_output),
+                skip_special_tokens=request.skip_special_tokens is not False,
                 grammar=grammar,
                 cache_salt=request.cache_salt or "",
             )
@@ -194,6 +201,8 @@ class ChatService:
                 extra["prompt_logprobs"] = scores
         if any(choice.finish_reason is None for choice in choices):
             raise EngineError("The engine ended this request without an answer.")
+        if request.return_token_ids and answer.prompt is not None:
+            extra["prompt_token_ids"] = answer.prompt.token_ids
         return self._wire(request, answer).completion(choices, answer.usage()) | extra
 
     def _wire(self, request: ChatCompletionRequest, answer: Answer) -> CompletionWire:
@@ -202,6 +211,7 @@ class ChatService:
             answer.request_id,
             self._model_name,
             with_usage=bool(options and options.include_usage),
+            with_token_ids=bool(request.return_token_ids),
             token_bytes=self._prompts.token_bytes if request.logprobs else None,
         )
 
@@ -211,6 +221,7 @@ class ChatService:
         """Role, content, one finish reason, usage if asked, `[DONE]`; or an error event."""
         assert answer.stream is not None
         wire = self._wire(request, answer)
+        is_counted = bool(request.stream_options and request.stream_options.continuous_usage_stats)
         try:
             for index in range(request.n or 1):
                 yield wire.first_chunk(index)
@@ -219,8 +230,9 @@ class ChatService:
                     yield KEEP_ALIVE
                     continue
                 self._account(answer, delta)
-                if delta.text or delta.logprobs or delta.finish_reason:
-                    yield wire.chunk(delta)
+                has_ids = request.return_token_ids and delta.token_ids
+                if delta.text or delta.logprobs or has_ids or delta.finish_reason:
+                    yield wire.chunk(delta, answer.usage() if is_counted else None)
         except Exception as error:
             yield event(error_body(self._explain(error)))
             return

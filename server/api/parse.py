@@ -108,6 +108,8 @@ def _check_combinations(request: ChatCompletionRequest) -> None:
             param="top_logprobs",
             code="invalid_parameter_combination",
         )
+    if request.continue_final_message:
+        _check_continuation(request)
     if request.prompt_logprobs is not None and request.stream:
         raise InvalidRequestError(
             "prompt_logprobs come with a whole answer; they cannot be streamed.",
@@ -117,6 +119,23 @@ def _check_combinations(request: ChatCompletionRequest) -> None:
     if any((request.min_tokens or 0) > (limit or 0) for limit in limits):
         raise InvalidRequestError(
             "min_tokens exceeds max_tokens.", param="min_tokens", code="invalid_value"
+        )
+
+
+def _check_continuation(request: ChatCompletionRequest) -> None:
+    last = request.messages[-1]
+    if request.add_generation_prompt:
+        raise InvalidRequestError(
+            "add_generation_prompt begins a new message and continue_final_message the last one; "
+            "send one of them.",
+            param="continue_final_message",
+            code="invalid_parameter_combination",
+        )
+    if last.role != "assistant" or not any(getattr(part, "text", "") for part in last.content):
+        raise InvalidRequestError(
+            "continue_final_message needs the beginning of an assistant's message at the end.",
+            param="continue_final_message",
+            code="invalid_value",
         )
 
 

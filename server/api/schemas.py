@@ -105,6 +105,7 @@ class Message(Wire):
 
 class StreamOptions(Wire):
     include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
 
 
 class VideoBounds(Wire):
@@ -173,6 +174,10 @@ class ChatCompletionRequest(Wire):
     bad_words: list[StopString] | None = Field(None, max_length=64)
     allowed_token_ids: list[int] | None = Field(None, min_length=1, max_length=4096)
     include_stop_str_in_output: bool | None = None
+    skip_special_tokens: bool | None = None
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
+    return_token_ids: bool | None = None
     response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = None
     priority: int | None = Field(None, ge=-MAX_PRIORITY, le=MAX_PRIORITY)

@@ -16,7 +16,7 @@ from server.api.schemas import (
 )
 from server.errors import InvalidRequestError, MediaError
 from server.media.types import LoadedMedia, MediaRequest
-from server.prompt.types import ChatMessage, MediaPart, TextPart
+from server.prompt.types import ChatMessage, Ending, MediaPart, TextPart
 from server.settings import MediaLimits
 
 T = TypeVar("T")
@@ -58,6 +58,12 @@ def chat_messages(request: ChatCompletionRequest, media: list[LoadedMedia]) -> l
     """The conversation with its loaded media in their places."""
     loaded = iter(media)
     return [_chat_message(message, loaded) for message in request.messages]
+
+
+def ending(request: ChatCompletionRequest) -> Ending:
+    if request.continue_final_message:
+        return "open"
+    return "closed" if request.add_generation_prompt is False else "generation_prompt"
 
 
 def sampling_params(

@@ -8,14 +8,12 @@ from typing import Any
 from server.errors import UnsupportedParameterError
 
 _REQUEST: dict[str, tuple[Any, ...]] = {
-    "add_generation_prompt": (True,),
     "api_base": (),
     "audio": (),
     "base_url": (),
     "best_of": (1,),
     "chat_template": (),
     "chat_template_kwargs": ({},),
-    "continue_final_message": (False,),
     "documents": ([],),
     "echo": (False,),
     "function_call": ("none",),
@@ -37,10 +35,8 @@ _REQUEST: dict[str, tuple[Any, ...]] = {
     "prompt_embeds": (),
     "prompt_token_ids": (),
     "reasoning_effort": ("none",),
-    "return_token_ids": (False,),
     "return_tokens_as_token_ids": (False,),
     "revision": (),
-    "skip_special_tokens": (True,),
     "tool_choice": ("none",),
     "tools": ([],),
     "truncate_prompt_tokens": (),
@@ -49,7 +45,6 @@ _REQUEST: dict[str, tuple[Any, ...]] = {
     "verbosity": ("medium",),
     "web_search_options": (),
 }
-_STREAM_OPTIONS: dict[str, tuple[Any, ...]] = {"continuous_usage_stats": (False,)}
 _MESSAGE: dict[str, tuple[Any, ...]] = {"audio": (), "function_call": (), "tool_calls": ([],)}
 _MEDIA: dict[str, tuple[Any, ...]] = {
     "end": (),
@@ -67,7 +62,6 @@ _VIDEO_BOUNDS = {"num_frames", "fps"}
 def refuse_unsupported(content: dict[str, Any]) -> None:
     """Raises UnsupportedParameterError. Shapes are not checked here: anything may be anything."""
     _check(content, _REQUEST, "")
-    _check(content.get("stream_options"), _STREAM_OPTIONS, "stream_options.")
     for name in ("mm_processor_kwargs", "media_io_kwargs"):
         _check_bounds(content.get(name), name)
     messages = content.get("messages")

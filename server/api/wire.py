@@ -23,11 +23,13 @@ class Choice:
 
     texts: list[str] = field(default_factory=list)
     scores: list[TokenLogprobs] = field(default_factory=list)
+    token_ids: list[int] = field(default_factory=list)
     finish_reason: str | None = None
 
     def add(self, delta: TextDelta) -> None:
         self.texts.append(delta.text)
         self.scores += delta.logprobs
+        self.token_ids += delta.token_ids
         self.finish_reason = delta.finish_reason or self.finish_reason
 
 
@@ -40,14 +42,18 @@ class CompletionWire:
         model: str,
         *,
         with_usage: bool = False,
+        with_token_ids: bool = False,
         token_bytes: TokenBytes | None = None,
     ) -> None:
         """`token_bytes`: given when log-probabilities are asked for."""
         self._head = {"id": f"chatcmpl-{request_id}", "created": int(time.time()), "model": model}
         self._null_usage: dict[str, Any] = {"usage": None} if with_usage else {}
         self._token_bytes = token_bytes
+        self._with_token_ids = with_token_ids
         # A text chunk is two fixed pieces around the text: nothing is built per token.
-        self._before, self._after = self._chunk({"content": "\0"}).rsplit(b'"\\u0000"', 1)
+        self._before, self._after = self._chunk({"content": "\0"}, TextDelta("", 0)).rsplit(
+            b'"\\u0000"', 1
+        )
 
     def completion(self, choices: list[Choice], usage: dict[str, Any]) -> dict[str, Any]:
         return {
@@ -58,18 +64,15 @@ class CompletionWire:
         }
 
     def first_chunk(self, index: int) -> bytes:
-        return self._chunk({"role": "assistant", "content": ""}, index=index)
+        nothing_yet = TextDelta("", 0, index=index)
+        return self._chunk({"role": "assistant", "content": ""}, nothing_yet)
 
-    def chunk(self, delta: TextDelta) -> bytes:
+    def chunk(self, delta: TextDelta, usage: dict[str, Any] | None = None) -> bytes:
+        """`usage`: so far, when it is wanted with every chunk."""
         is_plain = delta.finish_reason is None and not delta.index and not delta.logprobs
-        if is_plain:
+        if is_plain and usage is None and not self._with_token_ids:
             return self._before + msgspec.json.encode(delta.text) + self._after
-        return self._chunk(
-            {"content": delta.text} if delta.text else {},
-            index=delta.index,
-            scores=delta.logprobs,
-            finish_reason=delta.finish_reason,
-        )
+        return self._chunk({"content": delta.text} if delta.text else {}, delta, usage)
 
     def usage_chunk(self, usage: dict[str, Any]) -> bytes:
         return event(
@@ -83,24 +86,25 @@ class CompletionWire:
             "message": {"role": "assistant", "content": content, "refusal": None},
             "logprobs": self._logprobs(choice.scores),
             "finish_reason": choice.finish_reason,
+            **self._ids(choice.token_ids),
         }
 
     def _chunk(
-        self,
-        delta: dict[str, str],
-        *,
-        index: int = 0,
-        scores: Sequence[TokenLogprobs] = (),
-        finish_reason: str | None = None,
+        self, content: dict[str, str], delta: TextDelta, usage: dict[str, Any] | None = None
     ) -> bytes:
         choice = {
-            "index": index,
-            "delta": delta,
-            "logprobs": self._logprobs(scores) if scores else None,
-            "finish_reason": finish_reason,
+            "index": delta.index,
+            "delta": content,
+            "logprobs": self._logprobs(delta.logprobs) if delta.logprobs else None,
+            "finish_reason": delta.finish_reason,
+            **self._ids(delta.token_ids),
         }
         head = {**self._head, "object": "chat.completion.chunk"}
-        return event({**head, "choices": [choice], **self._null_usage})
+        counts = self._null_usage if usage is None else {"usage": usage}
+        return event({**head, "choices": [choice], **counts})
+
+    def _ids(self, token_ids: Sequence[int]) -> dict[str, Any]:
+        return {"token_ids": token_ids} if self._with_token_ids else {}
 
     def _logprobs(self, scores: Sequence[TokenLogprobs]) -> dict[str, Any] | None:
         return chat_logprobs(scores, self._token_bytes) if self._token_bytes else None

@@ -85,6 +85,7 @@ class AnswerText:
             self._num_cached_tokens,
             self._index,
             tuple(self._logprobs[:count]),
+            tuple(self._token_ids[:count]),
             self._prompt_logprobs,
         )
         self.is_over = reason is not None

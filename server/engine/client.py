@@ -44,9 +44,10 @@ class WorkerEngine:
         config: EngineConfig,
         *,
         model_id: str,
-        make_detokenizer: Callable[[], Detokenizer],
+        make_detokenizer: Callable[[bool], Detokenizer],
         on_step: Callable[[StepStats], None] = lambda stats: None,
     ) -> None:
+        """`make_detokenizer`: given whether special tokens stay unseen, one for an answer."""
         self._config = config
         self._model_id = model_id
         self._make_detokenizer = make_detokenizer
@@ -138,7 +139,8 @@ class WorkerEngine:
     def _answer_text(self, request: GenerationRequest, index: int) -> AnswerText:
         include = request.include_stop_str_in_output
         matcher = StopStringMatcher(request.stop, include=include)
-        return AnswerText(index, self._make_detokenizer(), matcher)
+        detokenizer = self._make_detokenizer(request.skip_special_tokens)
+        return AnswerText(index, detokenizer, matcher)
 
     def health(self) -> EngineHealth:
         if self._ready is None:

@@ -19,6 +19,7 @@ class GenerationRequest:
     priority: int = 0
     n: int = 1  # answers
     include_stop_str_in_output: bool = False
+    skip_special_tokens: bool = True
     grammar: str = ""  # what the answer must obey, as llguidance writes it
     cache_salt: str = ""  # requests share cached prompts only under equal salts
 
@@ -33,6 +34,7 @@ class TextDelta:
     num_cached_tokens: int = 0  # prompt tokens that the engine took from its prefix cache
     index: int = 0  # among the request's `n` answers
     logprobs: tuple[TokenLogprobs, ...] = ()  # of the tokens this delta covers, when asked for
+    token_ids: tuple[int, ...] = ()  # those this delta covers
     prompt_logprobs: list[TokenLogprobs | None] | None = None  # once, when asked for
 
 

@@ -19,7 +19,7 @@ from server.media.types import LoadedMedia
 from server.prompt.detokenizer import IncrementalDetokenizer
 from server.prompt.template import ChatTemplate
 from server.prompt.tokens import PromptTokenizer
-from server.prompt.types import ChatMessage, MediaPart, PreparedPrompt, TextPart
+from server.prompt.types import ChatMessage, Ending, MediaPart, PreparedPrompt, TextPart
 
 LONG_TEXT_CHARS = 8_000  # beyond this, tokenising takes milliseconds: off the event loop
 
@@ -35,21 +35,26 @@ class PromptBuilder:
         self.max_model_len = max_model_len
         self.num_neutralised = 0  # control tokens that users typed and that stayed text
 
-    async def prepare(self, messages: Sequence[ChatMessage]) -> PreparedPrompt:
+    async def prepare(
+        self, messages: Sequence[ChatMessage], ending: Ending = "generation_prompt"
+    ) -> PreparedPrompt:
         """`build`, off the event loop when the text is long."""
         if sum(map(len, _texts(messages))) > LONG_TEXT_CHARS:
-            return await asyncio.to_thread(self.build, messages)
-        return self.build(messages)
+            return await asyncio.to_thread(self.build, messages, ending)
+        return self.build(messages, ending)
 
     def build(
-        self, messages: Sequence[ChatMessage], *, add_generation_prompt: bool = True
+        self, messages: Sequence[ChatMessage], ending: Ending = "generation_prompt"
     ) -> PreparedPrompt:
         """Raises ContextLengthError or InvalidRequestError; both name `messages`."""
         self._refuse_hopeless(messages)
         texts: dict[str, str] = {}
         rendered = self._template.render(
-            _template_messages(messages, texts), add_generation_prompt=add_generation_prompt
+            _template_messages(messages, texts),
+            add_generation_prompt=ending == "generation_prompt",
         )
+        if ending == "open":
+            rendered = _cut_after(list(texts)[-1], rendered)
         assembly = _Assembly(self._tokens, self._context_id, self._tokens_per_tile)
         self._assemble(assembly, rendered, texts, _media(messages))
         prompt = assembly.finish()
@@ -57,9 +62,11 @@ class PromptBuilder:
         self.num_neutralised += sum(map(self._tokens.count_control, texts.values()))
         return prompt
 
-    def detokenizer(self) -> IncrementalDetokenizer:
+    def detokenizer(self, skip_special_tokens: bool = True) -> IncrementalDetokenizer:
         """A fresh detokenizer for one answer."""
-        return IncrementalDetokenizer(self._tokens.tokenizer)
+        return IncrementalDetokenizer(
+            self._tokens.tokenizer, skip_special_tokens=skip_special_tokens
+        )
 
     def token_bytes(self, token_id: int) -> bytes:
         """What a token stands for; of a control token, its name."""
@@ -194,6 +201,12 @@ def _template_messages(
         content = items if has_media else "".join(entry["text"] for entry in items)
         rendered.append({"role": message.role, "content": content})
     return rendered
+
+
+def _cut_after(last_text: str, rendered: str) -> str:
+    """The last message stays open: what the template writes after it is left out."""
+    end = rendered.rindex(last_text) + len(last_text)
+    return rendered[:end]
 
 
 def _is_empty(part: TextPart | MediaPart) -> bool:

@@ -2,9 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from model_runtime.protocol import MediaSpan, TileSet
 from server.media.types import LoadedMedia
+
+# How a prompt ends: where an answer begins, after the last message, or in the midst of it.
+Ending = Literal["generation_prompt", "closed", "open"]
 
 
 @dataclass(frozen=True, slots=True)

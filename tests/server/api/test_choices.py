@@ -145,3 +145,47 @@ def test_openai_reads_choices_and_logprobs(url: str) -> None:
     for choice in answer.choices:
         assert choice.logprobs is not None and choice.logprobs.content is not None
         assert len(choice.logprobs.content[0].top_logprobs) == 2
+
+
+def test_usage_with_every_chunk(url: str) -> None:
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    chunks = streamed(url, stream_options=options)
+    counts = [chunk["usage"]["completion_tokens"] for chunk in chunks if chunk["usage"]]
+    assert counts == sorted(counts) and counts[-1] == 8
+    assert all(chunk["usage"] for chunk in chunks[1:])
+
+
+def test_token_ids_come_when_asked(url: str) -> None:
+    body = post(url, {**ASK, "return_token_ids": True, "n": 2}).json()
+    assert len(body["prompt_token_ids"]) == body["usage"]["prompt_tokens"]
+    ids = [choice["token_ids"] for choice in body["choices"]]
+    assert [len(each) for each in ids] == [8, 8]
+    chunks = streamed(url, return_token_ids=True)
+    assert [i for c in chunks for i in c["choices"][0]["token_ids"]] == ids[0]
+    assert "token_ids" not in post(url, ASK).json()["choices"][0]
+
+
+def test_special_tokens_show_when_asked(url: str, tiny_checkpoint: Path) -> None:
+    prompts = PromptBuilder(load_checkpoint(tiny_checkpoint, "tiny"), 2048)
+    end = prompts._tokens.control_id("<|im_end|>")
+    only = {**ASK, "allowed_token_ids": [end]}
+    texts = [
+        post(url, {**only, "skip_special_tokens": skip}).json()["choices"][0]["message"]["content"]
+        for skip in (True, False)
+    ]
+    assert texts == ["", "<|im_end|>" * 8]
+
+
+def test_a_message_begun_is_continued(url: str) -> None:
+    wish = {**ASK, "temperature": 0, "max_tokens": 12, "return_token_ids": True}
+    whole = post(url, wish).json()
+    said = whole["choices"][0]["message"]["content"]
+    begun = [*HELLO["messages"], {"role": "assistant", "content": said}]
+    rest = post(url, {**wish, "messages": begun, "continue_final_message": True}).json()
+    expected = whole["prompt_token_ids"] + whole["choices"][0]["token_ids"]
+    if rest["prompt_token_ids"] == expected:  # the text may be encoded in other pieces
+        assert rest["usage"]["prompt_tokens_details"]["cached_tokens"] > 0
+    prefix = whole["prompt_token_ids"]
+    assert rest["prompt_token_ids"][: len(prefix)] == prefix
+    closed = post(url, {**wish, "messages": begun, "add_generation_prompt": False}).json()
+    assert len(closed["prompt_token_ids"]) > len(rest["prompt_token_ids"])
