@@ -18,6 +18,7 @@ from server.api.catalog import Catalog
 from server.api.chat import ChatService
 from server.api.connection import ClientGoneError
 from server.api.schemas import ChatCompletionRequest
+from server.api.tokenize import TokenizeService
 from server.api.wire import error_body
 from server.engine.types import Engine
 from server.errors import ApiError, MethodNotAllowedError, NotFoundError, internal_error
@@ -55,6 +56,15 @@ def create_app(
         metrics=metrics,
         model_name=model_name,
     )
+    tokenizing = TokenizeService(
+        engine=engine,
+        media=media,
+        prompts=prompts,
+        checkpoint=checkpoint,
+        settings=settings,
+        admission=admission,
+        model_name=model_name,
+    )
     catalog = Catalog(
         engine=engine,
         metrics=metrics,
@@ -79,7 +89,7 @@ def create_app(
         root_path=settings.root_path,
         redirect_slashes=False,
     )
-    _add_routes(app, chat, catalog)
+    _add_routes(app, chat, tokenizing, catalog)
     _add_error_answers(app, metrics)
     _add_middleware(app, settings)
     return app
@@ -96,7 +106,9 @@ async def _load(
         on_ready()
 
 
-def _add_routes(app: FastAPI, chat: ChatService, catalog: Catalog) -> None:
+def _add_routes(
+    app: FastAPI, chat: ChatService, tokenizing: TokenizeService, catalog: Catalog
+) -> None:
     schema = ChatCompletionRequest.model_json_schema(ref_template="#/components/schemas/{model}")
     definitions = schema.pop("$defs", {})
     body = {"required": True, "content": {"application/json": {"schema": schema}}}
@@ -107,7 +119,10 @@ def _add_routes(app: FastAPI, chat: ChatService, catalog: Catalog) -> None:
         openapi_extra={"requestBody": body},
         summary="Answer a conversation with text, images and videos",
     )
+    app.add_api_route("/tokenize", _plain(tokenizing.tokenize), methods=["POST"])
+    app.add_api_route("/detokenize", _plain(tokenizing.detokenize), methods=["POST"])
     for path, handler in {
+        "/version": catalog.version,
         "/v1/models": catalog.models,
         "/v1/models/{model:path}": catalog.model,
         "/livez": catalog.livez,

@@ -1,6 +1,7 @@
-"""GET /v1/models, health and metrics: what the server is and how it fares."""
+"""GET /v1/models, version, health and metrics: what the server is and how it fares."""
 
 import time
+from importlib.metadata import version
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -27,6 +28,9 @@ class Catalog:
         if request.path_params["model"] != self._model_name:
             raise NotFoundError("There is no such model.", param="model", code="model_not_found")
         return JSONResponse(self._card())
+
+    async def version(self, _: Request) -> Response:
+        return JSONResponse({"version": version("internvl-server")})
 
     async def livez(self, _: Request) -> Response:
         """The process answers."""

@@ -23,6 +23,7 @@ from server.api.schemas import ChatCompletionRequest
 from server.api.structured import find_grammar, is_structured
 from server.api.translate import (
     chat_messages,
+    check_model,
     check_token_ids,
     ending,
     media_requests,
@@ -43,7 +44,6 @@ from server.errors import (
     ApiError,
     ContextLengthError,
     EngineError,
-    NotFoundError,
     UnavailableError,
     internal_error,
 )
@@ -137,13 +137,7 @@ class ChatService:
         return parse_chat_request(body)
 
     def _check_servable(self, request: ChatCompletionRequest) -> None:
-        if request.model is not None and request.model != self._model_name:
-            raise NotFoundError(
-                f"The model {request.model[:100]!r} does not exist. "
-                f"This server has {self._model_name!r}.",
-                param="model",
-                code="model_not_found",
-            )
+        check_model(request.model, self._model_name)
         health = self._engine.health()
         if not health.is_ready:
             raise UnavailableError(f"The server is not ready: {health.reason}.")

@@ -5,7 +5,7 @@ Our own parsing: FastAPI's answers 500 for NaN and lone surrogates, and echoes i
 
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, from_json
@@ -16,10 +16,12 @@ from server.api.schemas import (
     Message,
     TextContent,
     VideoContent,
+    Wire,
 )
 from server.api.unsupported import refuse_unsupported
 from server.errors import ApiError, InvalidRequestError
 
+W = TypeVar("W", bound=Wire)
 _MAX_LISTED = 3
 _MAX_MESSAGE_CHARS = 600
 _MAX_DEPTH = 64
@@ -30,22 +32,31 @@ _INVALID_TYPE = {"content_type", "model_attributes_type", "int_from_float"}
 
 def parse_chat_request(body: bytes) -> ChatCompletionRequest:
     """Raises InvalidRequestError or UnsupportedParameterError."""
-    content = _parse_json(body)
+    return chat_request(parse_json(body))
+
+
+def chat_request(content: dict[str, Any]) -> ChatCompletionRequest:
+    """Raises InvalidRequestError or UnsupportedParameterError."""
     refuse_unsupported(content)
-    try:
-        request = ChatCompletionRequest.model_validate(content)
-    except ValidationError as error:
-        raise _explain(error) from None
+    request = validated(ChatCompletionRequest, content)
     _check_combinations(request)
     for index, message in enumerate(request.messages):
         _check_message(message, f"messages[{index}]")
     return request
 
 
+def validated(kind: type[W], content: dict[str, Any]) -> W:
+    """The content as a wire type. Raises InvalidRequestError."""
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        raise _explain(error) from None
+
+
 # ------------------------------------------------------------------ JSON
 
 
-def _parse_json(body: bytes) -> dict[str, Any]:
+def parse_json(body: bytes) -> dict[str, Any]:
     """Strict JSON: UTF-8, no NaN, no lone surrogates, no duplicate names, bounded depth."""
     try:
         content = from_json(body, allow_inf_nan=False)

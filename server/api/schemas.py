@@ -19,6 +19,8 @@ MAX_PRIORITY = 1_000_000
 MAX_CHOICES = 128
 MAX_LOGPROBS = 20
 MAX_BIASES = 1024
+MAX_TOKENS = 1 << 20
+MAX_TEXT_CHARS = 1 << 20
 MAX_GRAMMAR_CHARS = 1 << 16
 MAX_GRAMMAR_CHOICES = 1024
 
@@ -143,6 +145,21 @@ class StructuredOutputs(Wire):
     regex: str | None = Field(None, min_length=1, max_length=MAX_GRAMMAR_CHARS)
     choice: list[str] | None = Field(None, min_length=1, max_length=MAX_GRAMMAR_CHOICES)
     grammar: str | None = Field(None, min_length=1, max_length=MAX_GRAMMAR_CHARS)
+
+
+class TokenizeRequest(Wire):
+    """POST /tokenize with `prompt`; with `messages` it is a chat request."""
+
+    model: str | None = None
+    prompt: str = Field(max_length=MAX_TEXT_CHARS)
+    return_token_strs: bool | None = None
+
+
+class DetokenizeRequest(Wire):
+    """POST /detokenize."""
+
+    model: str | None = None
+    tokens: list[int] = Field(max_length=MAX_TOKENS)
 
 
 class ChatCompletionRequest(Wire):

@@ -14,7 +14,7 @@ from server.api.schemas import (
     TextContent,
     VideoContent,
 )
-from server.errors import InvalidRequestError, MediaError
+from server.errors import InvalidRequestError, MediaError, NotFoundError
 from server.media.types import LoadedMedia, MediaRequest
 from server.prompt.types import ChatMessage, Ending, MediaPart, TextPart
 from server.settings import MediaLimits
@@ -97,6 +97,16 @@ def sampling_params(
         bad_words=tuple(ids for word in request.bad_words or () for ids in bad_word_ids(word)),
         allowed_token_ids=None if allowed is None else tuple(allowed),
     )
+
+
+def check_model(wanted: str | None, served: str) -> None:
+    """Raises NotFoundError for another model than the one that is served."""
+    if wanted is not None and wanted != served:
+        raise NotFoundError(
+            f"The model {wanted[:100]!r} does not exist. This server has {served!r}.",
+            param="model",
+            code="model_not_found",
+        )
 
 
 def check_token_ids(request: ChatCompletionRequest, vocab_size: int) -> None:

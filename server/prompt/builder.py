@@ -72,6 +72,18 @@ class PromptBuilder:
         """What a token stands for; of a control token, its name."""
         return self._tokens.token_bytes(token_id)
 
+    async def encode(self, text: str) -> list[int]:
+        """Ids of plain text, in which nothing becomes a control token."""
+        if len(text) > LONG_TEXT_CHARS:
+            return await asyncio.to_thread(self._tokens.encode, text)
+        return self._tokens.encode(text)
+
+    async def decode(self, token_ids: list[int]) -> str:
+        """The text of tokens, control tokens included."""
+        return await asyncio.to_thread(
+            self._tokens.tokenizer.decode, token_ids, skip_special_tokens=False
+        )
+
     def bad_word_ids(self, word: str) -> list[tuple[int, ...]]:
         """The token sequences that write `word`: at a text's beginning, and after a space."""
         plain, spaced = (self._tokens.encode(text) for text in (word, " " + word.lstrip()))
