@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from server.api.schemas import ChatCompletionRequest
 from server.media.settings import MediaSettings
 from server.settings import ServerSettings, flag
 
@@ -32,6 +33,12 @@ def test_make_commands_exist(document: Path) -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for name in re.findall(r"(?:^|`)make ([a-z-]+)", document.read_text(encoding="utf-8"), re.M):
         assert re.search(rf"^{name}:", makefile, re.MULTILINE), name
+
+
+def test_every_field_of_a_request_is_documented() -> None:
+    rows = (ROOT / "docs" / "api.md").read_text(encoding="utf-8").splitlines()
+    named = {name for row in rows if row[:1] == "|" for name in re.findall("`(.*?)`", row)}
+    assert set(ChatCompletionRequest.model_fields) <= named
 
 
 def test_media_limits_are_those_of_the_code() -> None:
