@@ -54,6 +54,7 @@ class WorkerEngine:
         self._on_step = on_step
         self._streams: dict[str, EngineStream] = {}
         self._unstarted: dict[str, GenerationRequest] = {}  # no token yet: may be sent again
+        self._suspects: set[str] = set()  # of them, those that saw a worker die
         self._held_media: set[bytes] = set()  # content hashes that the worker need not be sent
         self._worker: WorkerProcess | None = None
         self._ready: WorkerReady | None = None
@@ -80,17 +81,18 @@ class WorkerEngine:
 
     async def _supervise(self, first_ready: asyncio.Future[EngineInfo]) -> None:
         """One worker after another, until cancelled or until loading fails for good."""
-        while True:
-            try:
+        try:
+            while True:
                 await self._run_worker(first_ready)
-            except WorkerLoadError as error:
-                logger.error("the model could not be loaded: %s", error)
-                if not first_ready.done():
-                    first_ready.set_exception(error)
-                return
-            self.num_restarts += 1
-            logger.error("the worker died and is started again")
-            await asyncio.sleep(RESTART_DELAY_S)
+                self.num_restarts += 1
+                logger.error("the worker died and is started again")
+                await asyncio.sleep(RESTART_DELAY_S)
+        except WorkerLoadError as error:
+            logger.error("the model could not be loaded: %s", error)
+            if not first_ready.done():
+                first_ready.set_exception(error)
+        finally:
+            self._fail(set(self._streams))
 
     async def _run_worker(self, first_ready: asyncio.Future[EngineInfo]) -> None:
         """From start to death of one worker."""
@@ -104,7 +106,7 @@ class WorkerEngine:
                 raise WorkerLoadError("The worker ended while it was loading the model.")
         finally:
             worker, self._worker, self._ready = self._worker, None, None
-            self._fail_all()
+            self._fail_begun()
             await worker.stop()
 
     # ------------------------------------------------------------------ requests
@@ -167,6 +169,8 @@ class WorkerEngine:
         elif isinstance(message, WorkerReady):
             self._ready = message
             logger.info("the worker is ready: %s", message)
+            self._last_progress = time.monotonic()
+            self._send_again(list(self._unstarted))
         elif isinstance(message, WorkerFailed):
             raise WorkerLoadError(message.message)
 
@@ -187,18 +191,26 @@ class WorkerEngine:
                 del self._streams[output.request_id]
 
     def _send_again(self, request_ids: list[str]) -> None:
-        """The worker dropped embeddings while a request that counted on them was on its way."""
+        """With all their pixels: the worker dropped embeddings while a request that counted on
+        them was on its way, or it is a new one."""
         for request_id in request_ids:
             request = self._unstarted.get(request_id)
             if request is not None and self._worker is not None:  # not aborted a moment ago
                 self._worker.send(_add_request(request, without=frozenset()))
 
-    def _fail_all(self) -> None:
-        """No request ends without an answer."""
-        self._unstarted.clear()
+    def _fail_begun(self) -> None:
+        """A worker is gone. Requests without a token wait for the next one, once: whatever sees
+        a second worker die may be what kills them."""
         self._held_media.clear()
-        streams, self._streams = self._streams, {}
-        for stream in streams.values():
+        waiting = self._unstarted.keys() - self._suspects
+        self._fail(self._streams.keys() - waiting)
+        self._suspects = set(waiting)
+
+    def _fail(self, request_ids: Set[str]) -> None:
+        """No request ends without an answer."""
+        for request_id in request_ids:
+            self._unstarted.pop(request_id, None)
+            stream = self._streams.pop(request_id)
             stream.fail(EngineError("The engine stopped while it worked on this request."))
 
 

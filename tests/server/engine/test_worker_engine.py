@@ -176,6 +176,61 @@ async def test_a_dead_worker_fails_its_requests_and_is_replaced(
     assert answer[1] == 3
 
 
+SHORT = SamplingParams(max_tokens=5, temperature=0.0, ignore_eos=True)
+
+
+def kill(engine: WorkerEngine) -> None:
+    assert engine._worker is not None
+    os.kill(engine._worker.pid, signal.SIGKILL)
+
+
+async def test_a_request_without_a_token_outlives_a_worker(
+    engine: WorkerEngine, prompts: PromptBuilder
+) -> None:
+    """And one that its client gave up meanwhile is not sent again."""
+    expected = await read(engine.submit(request(prompts, "first", SHORT)))
+    assert engine._worker is not None
+    os.kill(engine._worker.pid, signal.SIGSTOP)  # nothing is answered any more
+    stream, gone = (engine.submit(request(prompts, name, SHORT)) for name in ("a", "gone"))
+    kill(engine)
+    await until(lambda: not engine.health().is_ready, "still ready")
+    gone.abort()
+    assert await read(stream) == expected
+    assert engine.num_restarts == 1 and not engine._unstarted and not engine._streams
+
+
+async def test_a_request_that_sees_two_workers_die_is_failed(
+    engine: WorkerEngine, prompts: PromptBuilder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison = engine.submit(request(prompts, "poison", SHORT))
+    kill(engine)
+    send_again = engine._send_again
+
+    def die(request_ids: list[str]) -> None:
+        send_again(request_ids)
+        kill(engine)
+
+    monkeypatch.setattr(engine, "_send_again", die)
+    with pytest.raises(EngineError):
+        await read(poison)
+    monkeypatch.undo()
+    await until(lambda: engine.health().is_ready, "no new worker")
+    assert (await read(engine.submit(request(prompts, "next", SHORT))))[1] == 5
+
+
+async def test_stopping_fails_what_still_waits(
+    engine: WorkerEngine, prompts: PromptBuilder
+) -> None:
+    assert engine._worker is not None
+    os.kill(engine._worker.pid, signal.SIGSTOP)
+    stream = engine.submit(request(prompts, "a", SHORT))
+    kill(engine)
+    await until(lambda: not engine.health().is_ready, "still ready")
+    await engine.stop()
+    with pytest.raises(EngineError):
+        await read(stream)
+
+
 async def test_the_worker_ends_with_its_front_end(
     tiny_checkpoint: Path, prompts: PromptBuilder
 ) -> None:
