@@ -40,6 +40,10 @@ class Metrics:
         self._media_fetch = self._histogram("media_fetch_seconds", "Time to fetch one item")
         self._media_decode = self._histogram("media_decode_seconds", "Time to decode one item")
         self._media_bytes = self._counter("media_fetched_bytes", "Bytes of media fetched")
+        self._tile_cache_queries = self._counter(
+            "tile_cache_queries", "Media looked up among the decoded ones"
+        )
+        self._tile_cache_hits = self._counter("tile_cache_hits", "Media that was decoded already")
         self._media_failures = self._counter("media_failures", "Media failures by code", ["code"])
         self._engine = _EngineCollector(lambda: self._last_stats)
         self.registry.register(self._engine)
@@ -63,6 +67,10 @@ class Metrics:
 
     def on_decode(self, seconds: float) -> None:
         self._media_decode.observe(seconds)
+
+    def on_tile_cache(self, is_hit: bool) -> None:
+        self._tile_cache_queries.inc()
+        self._tile_cache_hits.inc(is_hit)
 
     def on_failure(self, code: str) -> None:
         self._media_failures.labels(code).inc()

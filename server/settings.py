@@ -69,6 +69,9 @@ class ServerSettings:
     mm_embedding_cache_bytes: int = _option(
         _ENGINE["mm_embedding_cache_bytes"], "memory for embeddings of media seen lately", size=True
     )
+    mm_processor_cache_bytes: int = _option(
+        MediaSettings().tile_cache_bytes, "memory for decoded media seen lately", size=True
+    )
     max_waiting_requests: int = _option(256, "requests that may wait beyond --max-num-seqs")
     gpu_memory_utilization: float = _option(
         _ENGINE["gpu_memory_utilization"], "share of GPU memory to use"
@@ -120,6 +123,7 @@ class ServerSettings:
             allowed_media_domains=self.allowed_media_domains,
             allowed_media_networks=self.allowed_media_networks,
             allowed_local_media_path=self.allowed_local_media_path,
+            tile_cache_bytes=self.mm_processor_cache_bytes,
         )
 
 

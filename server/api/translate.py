@@ -1,7 +1,7 @@
 """Wire request → domain, as pure functions: media requests, chat messages, sampling."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from model_runtime.checkpoint import GenerationDefaults, TileProcessing
@@ -51,7 +51,7 @@ def media_requests(
                 param="messages",
                 code="media_too_many",
             )
-    return media
+    return [replace(item, cache_salt=request.cache_salt or "") for item in media]
 
 
 def chat_messages(request: ChatCompletionRequest, media: list[LoadedMedia]) -> list[ChatMessage]:

@@ -20,7 +20,8 @@ from server.media.fetcher import Fetcher
 from server.media.jobs import DecodedTiles, DecodeJob, Limits, TileParams
 from server.media.local_file import read_local_file
 from server.media.settings import MediaSettings
-from server.media.types import LoadedMedia, MediaRequest
+from server.media.tile_cache import TileCache
+from server.media.types import LoadedMedia, MediaKind, MediaRequest
 from server.media.url import invalid_url, scheme_of
 
 _HASH_BYTES = 32
@@ -33,6 +34,8 @@ class MediaObserver(Protocol):
 
     def on_decode(self, seconds: float) -> None: ...
 
+    def on_tile_cache(self, is_hit: bool) -> None: ...
+
     def on_failure(self, code: str) -> None: ...
 
 
@@ -40,6 +43,8 @@ class SilentObserver:
     def on_fetch(self, seconds: float, num_bytes: int) -> None: ...
 
     def on_decode(self, seconds: float) -> None: ...
+
+    def on_tile_cache(self, is_hit: bool) -> None: ...
 
     def on_failure(self, code: str) -> None: ...
 
@@ -59,6 +64,7 @@ class MediaLoader:
         self._fetcher = Fetcher(settings)
         self._decoders = DecoderPool(settings.num_decoders, settings.decoder_memory_bytes)
         self._limits = _limits(settings)
+        self._tiles = TileCache(settings.tile_cache_bytes)
 
     async def start(self) -> None:
         await self._decoders.start()
@@ -79,16 +85,26 @@ class MediaLoader:
     async def load(self, request: MediaRequest) -> LoadedMedia:
         """One part. Raises MediaError with a `media_…` code and the part's `param`."""
         try:
-            data = await self._read(request)
-            job = self._job(request, data)
-            started = time.monotonic()
-            timeout_s = self._settings.decode_timeout_s(request.kind)
-            decoded = await self._decoders.decode(job, timeout_s, request.param)
-            self._observer.on_decode(time.monotonic() - started)
-            return await asyncio.to_thread(_pack, request, job, decoded)
+            job = self._job(request, await self._read(request))
+            name = await asyncio.to_thread(_name, job)
+            key = request.cache_salt.encode("utf-8", "surrogatepass") + b"\0" + name
+            known = self._tiles.find(key)
+            self._observer.on_tile_cache(known is not None)
+            if known is not None:
+                return known
+            return await self._tiles.decode_once(
+                key, lambda: self._decode(request, job, name), request.param
+            )
         except MediaError as error:
             self._observer.on_failure(error.code or "media_invalid")
             raise
+
+    async def _decode(self, request: MediaRequest, job: DecodeJob, name: bytes) -> LoadedMedia:
+        started = time.monotonic()
+        timeout_s = self._settings.decode_timeout_s(request.kind)
+        decoded = await self._decoders.decode(job, timeout_s, request.param)
+        self._observer.on_decode(time.monotonic() - started)
+        return await asyncio.to_thread(_pack, request.kind, name, decoded)
 
     async def _read(self, request: MediaRequest) -> list[bytes]:
         """The original bytes; several for a frame list."""
@@ -124,21 +140,29 @@ class MediaLoader:
         return DecodeJob(kind, data, tiles, self._limits, num_frames, request.fps)
 
 
-def _pack(request: MediaRequest, job: DecodeJob, decoded: DecodedTiles) -> LoadedMedia:
-    """Name each tile set by the bytes it came from and all that shaped it."""
+def _name(job: DecodeJob) -> bytes:
+    """A digest of the bytes and of all that shapes the tiles."""
     digest = hashlib.blake2b(digest_size=_HASH_BYTES)
     for part in job.data:
         digest.update(len(part).to_bytes(8, "big"))
         digest.update(part)
     digest.update(msgspec.msgpack.encode((job.kind, job.tiles, job.num_frames, job.fps)))
-    tile_sets = []
-    for index, (num_tiles, pixels) in enumerate(
-        zip(decoded.num_tiles, decoded.pixels, strict=True)
-    ):
-        own = digest.copy()
-        own.update(index.to_bytes(4, "big"))
-        tile_sets.append(TileSet(own.digest(), num_tiles, pixels))
-    return LoadedMedia(request.kind, tuple(tile_sets))
+    return digest.digest()
+
+
+def _pack(kind: MediaKind, name: bytes, decoded: DecodedTiles) -> LoadedMedia:
+    """Each tile set is named by its media and its place in it."""
+    tile_sets = [
+        TileSet(_tile_set_name(name, index), num_tiles, pixels)
+        for index, (num_tiles, pixels) in enumerate(
+            zip(decoded.num_tiles, decoded.pixels, strict=True)
+        )
+    ]
+    return LoadedMedia(kind, tuple(tile_sets))
+
+
+def _tile_set_name(name: bytes, index: int) -> bytes:
+    return hashlib.blake2b(name + index.to_bytes(4, "big"), digest_size=_HASH_BYTES).digest()
 
 
 def _limits(settings: MediaSettings) -> Limits:

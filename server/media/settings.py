@@ -31,6 +31,7 @@ class MediaSettings:
     image_decode_timeout_s: float = 15.0
     video_decode_timeout_s: float = 45.0
     decoder_memory_bytes: int = 1536 << 20
+    tile_cache_bytes: int = 256 << 20  # decoded tiles kept for repeated media
 
     def max_bytes(self, kind: str) -> int:
         return self.max_image_bytes if kind == "image" else self.max_video_bytes

@@ -18,6 +18,7 @@ class MediaRequest:
     max_tiles: int | None = None  # images: bound on the tile grid; None: the checkpoint's
     num_frames: int | None = None  # videos: None: the checkpoint's
     fps: float | None = None  # videos: frames per second of video, instead of num_frames
+    cache_salt: str = ""  # decoded tiles are shared only under equal salts
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,3 +27,8 @@ class LoadedMedia:
 
     kind: MediaKind
     tile_sets: tuple[TileSet, ...]
+
+    @property
+    def num_bytes(self) -> int:
+        """Of the pixels."""
+        return sum(len(tiles.pixels) for tiles in self.tile_sets)
