@@ -20,6 +20,7 @@ from server.media.fetcher import Fetcher
 from server.media.jobs import DecodedTiles, DecodeJob, Limits, TileParams
 from server.media.local_file import read_local_file
 from server.media.settings import MediaSettings
+from server.media.single_flight import SingleFlight
 from server.media.tile_cache import TileCache
 from server.media.types import LoadedMedia, MediaKind, MediaRequest
 from server.media.url import invalid_url, scheme_of
@@ -65,6 +66,8 @@ class MediaLoader:
         self._decoders = DecoderPool(settings.num_decoders, settings.decoder_memory_bytes)
         self._limits = _limits(settings)
         self._tiles = TileCache(settings.tile_cache_bytes)
+        self._fetching: SingleFlight[bytes] = SingleFlight()
+        self._decoding: SingleFlight[LoadedMedia] = SingleFlight()
 
     async def start(self) -> None:
         await self._decoders.start()
@@ -92,9 +95,11 @@ class MediaLoader:
             self._observer.on_tile_cache(known is not None)
             if known is not None:
                 return known
-            return await self._tiles.decode_once(
+            media = await self._decoding.run(
                 key, lambda: self._decode(request, job, name), request.param
             )
+            self._tiles.keep(key, media)
+            return media
         except MediaError as error:
             self._observer.on_failure(error.code or "media_invalid")
             raise
@@ -116,7 +121,9 @@ class MediaLoader:
         if scheme == "file" and (folder := self._settings.allowed_local_media_path):
             return [await asyncio.to_thread(read_local_file, request, folder, limit)]
         if scheme in ("http", "https"):
-            return [await self._fetch(request)]
+            key = (request.kind, request.url, request.cache_salt)
+            fetched = self._fetching.run(key, lambda: self._fetch(request), request.param)
+            return [await fetched]
         raise _bad_scheme(request)
 
     async def _fetch(self, request: MediaRequest) -> bytes:

@@ -1,102 +1,32 @@
 """Decoded once, for everybody who may know; and never longer than there is memory for it."""
 
-import asyncio
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from model_runtime.protocol import TileSet
-from server.errors import MediaError
 from server.media.loader import MediaLoader
 from server.media.settings import MediaSettings
 from server.media.tile_cache import TileCache
 from server.media.types import LoadedMedia, MediaRequest
-from tests.server.media.conftest import PROCESSING
+from tests.server.media.conftest import PROCESSING, SETTINGS
 from tests.server.media.makers import data_url, encoded, photo
+from tests.site import Site
 
 
 def media(num_bytes: int) -> LoadedMedia:
     return LoadedMedia("image", (TileSet(b"h", 1, bytes(num_bytes)),))
 
 
-class Work:
-    """A decoding that waits to be let go; counts how often it began."""
-
-    def __init__(self, result: LoadedMedia | Exception) -> None:
-        self.num_begun = 0
-        self.was_cancelled = False
-        self.may_end = asyncio.Event()
-        self._result = result
-
-    async def __call__(self) -> LoadedMedia:
-        self.num_begun += 1
-        try:
-            await self.may_end.wait()
-        except asyncio.CancelledError:
-            self.was_cancelled = True
-            raise
-        if isinstance(self._result, Exception):
-            raise self._result
-        return self._result
-
-
-async def begin(cache: TileCache, work: Work, param: str = "p") -> asyncio.Task[LoadedMedia]:
-    task = asyncio.create_task(cache.decode_once(b"k", work, param))
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    return task
-
-
-async def test_waiters_share_one_decoding_and_it_is_kept() -> None:
-    cache, work = TileCache(100), Work(media(10))
-    first, second = await begin(cache, work), await begin(cache, work)
-    first.cancel()  # the other still waits
-    await asyncio.sleep(0)
-    work.may_end.set()
-    assert (await second).num_bytes == 10
-    assert work.num_begun == 1 and not work.was_cancelled
-    assert cache.find(b"k") is not None and cache.find(b"other") is None
-
-
-async def test_work_that_nobody_waits_for_is_cancelled_and_can_be_begun_again() -> None:
-    cache, work = TileCache(100), Work(media(10))
-    tasks = [await begin(cache, work), await begin(cache, work)]
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    await asyncio.sleep(0)
-    assert work.was_cancelled and cache.find(b"k") is None
-    again = Work(media(10))
-    task = await begin(cache, again)
-    again.may_end.set()
-    assert (await task).num_bytes == 10
-
-
-async def test_a_failure_names_each_waiters_field_and_is_not_kept() -> None:
-    cache, work = TileCache(100), Work(MediaError("bad", param="x", code="media_decode_failed"))
-    tasks = [await begin(cache, work, param) for param in ("one", "two")]
-    work.may_end.set()
-    found = await asyncio.gather(*tasks, return_exceptions=True)
-    assert [error.param for error in found if isinstance(error, MediaError)] == ["one", "two"]
-    assert cache.find(b"k") is None
-
-
-async def put(cache: TileCache, key: bytes, num_bytes: int) -> None:
-    async def decode() -> LoadedMedia:
-        return media(num_bytes)
-
-    await cache.decode_once(key, decode, "p")
-
-
-async def test_the_least_recently_used_goes_first() -> None:
+def test_the_least_recently_used_goes_first() -> None:
     cache = TileCache(100)
     for key in (b"a", b"b"):
-        await put(cache, key, 50)
+        cache.keep(key, media(50))
     assert cache.find(b"a")  # used again
-    await put(cache, b"c", 50)
+    cache.keep(b"c", media(50))
     assert cache.find(b"b") is None and cache.find(b"a") and cache.find(b"c")
-    await put(cache, b"huge", 101)
+    cache.keep(b"huge", media(101))
     assert cache.find(b"huge") is None and cache.find(b"a")
 
 
@@ -104,10 +34,12 @@ class Counter:
     """Counts decodings and hits."""
 
     def __init__(self) -> None:
+        self.num_fetched = 0
         self.num_decoded = 0
         self.hits: list[bool] = []
 
-    def on_fetch(self, seconds: float, num_bytes: int) -> None: ...
+    def on_fetch(self, seconds: float, num_bytes: int) -> None:
+        self.num_fetched += 1
 
     def on_failure(self, code: str) -> None: ...
 
@@ -116,6 +48,20 @@ class Counter:
 
     def on_tile_cache(self, is_hit: bool) -> None:
         self.hits.append(is_hit)
+
+
+async def test_the_same_url_at_the_same_time_is_fetched_and_decoded_once(site: Site) -> None:
+    url = site.put("/a.png", encoded(photo(300, 120)))
+    counter = Counter()
+    loader = MediaLoader(SETTINGS, PROCESSING, counter)
+    await loader.start()
+    try:
+        wanted = [MediaRequest("image", url, f"p{i}") for i in range(5)]
+        first, *others = await loader.load_all(wanted)
+        assert all(other == first for other in others)
+        assert counter.num_fetched == counter.num_decoded == len(site.seen) == 1
+    finally:
+        await loader.stop()
 
 
 @pytest.mark.parametrize(("cache_bytes", "expected"), [(1 << 20, [False, True]), (0, [False] * 2)])
