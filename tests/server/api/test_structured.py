@@ -2,22 +2,13 @@
 
 import json
 import re
-import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
-import httpx
 import openai
 import pydantic
 import pytest
 
-from model_runtime.checkpoint import load_checkpoint
-from model_runtime.protocol import EngineConfig
-from server.engine.client import WorkerEngine
-from server.prompt.builder import PromptBuilder
-from tests.fakes import FakeMedia, make_app, run_server
 from tests.server.api.client import HELLO, events, post
 
 SCHEMA = {
@@ -41,19 +32,8 @@ ASK: dict[str, Any] = {**HELLO, "max_tokens": 200, "temperature": 1.5}
 
 
 @pytest.fixture(scope="module")
-def url(tiny_checkpoint: Path) -> Iterator[str]:
-    prompts = PromptBuilder(load_checkpoint(tiny_checkpoint, "tiny"), 2048)
-    engine = WorkerEngine(
-        EngineConfig(checkpoint_path=str(tiny_checkpoint), device="cpu"),
-        model_id="tiny",
-        make_detokenizer=prompts.detokenizer,
-    )
-    with run_server(make_app(tiny_checkpoint, engine, FakeMedia())) as base:
-        for _ in range(600):
-            if httpx.get(f"{base}/readyz").status_code == 200:
-                break
-            time.sleep(0.05)
-        yield base
+def url(worker_url: str) -> str:
+    return worker_url
 
 
 def content(url: str, **fields: Any) -> str:
