@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
@@ -14,14 +13,18 @@ from starlette.responses import JSONResponse, Response
 
 from model_runtime.checkpoint import Checkpoint
 from server.admission import Admission
+from server.api.answering import Answering
 from server.api.catalog import Catalog
 from server.api.chat import ChatService
 from server.api.connection import ClientGoneError
-from server.api.schemas import ChatCompletionRequest
+from server.api.document import document
+from server.api.parts import Parts
+from server.api.prepare import ChatPreparation
 from server.api.tokenize import TokenizeService
 from server.api.wire import error_body
 from server.engine.types import Engine
 from server.errors import ApiError, MethodNotAllowedError, NotFoundError, internal_error
+from server.media.budget import ByteBudget
 from server.media.loader import MediaLoader
 from server.metrics import Metrics
 from server.middleware import KeyCheck, RequestContext
@@ -46,7 +49,7 @@ def create_app(
     model_name = settings.served_model_name or checkpoint.model_id
     admission = Admission(settings.max_num_seqs + settings.max_waiting_requests)
     _expose(metrics, admission, prompts)
-    chat = ChatService(
+    parts = Parts(
         engine=engine,
         media=media,
         prompts=prompts,
@@ -56,21 +59,7 @@ def create_app(
         metrics=metrics,
         model_name=model_name,
     )
-    tokenizing = TokenizeService(
-        engine=engine,
-        media=media,
-        prompts=prompts,
-        checkpoint=checkpoint,
-        settings=settings,
-        admission=admission,
-        model_name=model_name,
-    )
-    catalog = Catalog(
-        engine=engine,
-        metrics=metrics,
-        model_name=model_name,
-        context_len=checkpoint.context_len,
-    )
+    answering, preparation = Answering(parts), ChatPreparation(parts)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -89,7 +78,8 @@ def create_app(
         root_path=settings.root_path,
         redirect_slashes=False,
     )
-    _add_routes(app, chat, tokenizing, catalog)
+    _add_routes(app, parts, answering, preparation)
+    document(app)
     _add_error_answers(app, metrics)
     _add_middleware(app, settings)
     return app
@@ -107,21 +97,17 @@ async def _load(
 
 
 def _add_routes(
-    app: FastAPI, chat: ChatService, tokenizing: TokenizeService, catalog: Catalog
+    app: FastAPI, parts: Parts, answering: Answering, preparation: ChatPreparation
 ) -> None:
-    schema = ChatCompletionRequest.model_json_schema(ref_template="#/components/schemas/{model}")
-    definitions = schema.pop("$defs", {})
-    body = {"required": True, "content": {"application/json": {"schema": schema}}}
-    app.add_api_route(
-        "/v1/chat/completions",
-        _plain(chat.handle),
-        methods=["POST"],
-        openapi_extra={"requestBody": body},
-        summary="Answer a conversation with text, images and videos",
-    )
-    app.add_api_route("/tokenize", _plain(tokenizing.tokenize), methods=["POST"])
-    app.add_api_route("/detokenize", _plain(tokenizing.detokenize), methods=["POST"])
-    for path, handler in {
+    chat = ChatService(parts, answering, preparation)
+    tokenizing = TokenizeService(parts, answering, preparation)
+    catalog = Catalog(parts)
+    posts = {
+        "/v1/chat/completions": chat.handle,
+        "/tokenize": tokenizing.tokenize,
+        "/detokenize": tokenizing.detokenize,
+    }
+    gets = {
         "/version": catalog.version,
         "/v1/models": catalog.models,
         "/v1/models/{model:path}": catalog.model,
@@ -129,34 +115,29 @@ def _add_routes(
         "/readyz": catalog.readyz,
         "/health": catalog.readyz,
         "/metrics": catalog.metrics,
-    }.items():
-        app.add_api_route(path, _plain(handler), methods=["GET"])
-    _document(app, definitions)
+    }
+    for method, routes in (("POST", posts), ("GET", gets)):
+        for path, handler in routes.items():
+            endpoint = _endpoint(handler, parts.media.budget)
+            app.add_api_route(path, endpoint, methods=[method])
 
 
-def _plain(
-    handler: Callable[[Request], Awaitable[Response]],
+def _endpoint(
+    handler: Callable[[Request], Awaitable[Response]], budget: ByteBudget
 ) -> Callable[[Request], Awaitable[Response]]:
-    """A function that FastAPI takes for an endpoint of its own: it reads the annotation."""
+    """A function that FastAPI takes for an endpoint of its own: it reads the annotation.
+
+    The body counts until the handler ends; a stream of events that follows needs it no more.
+    """
 
     async def endpoint(request: Request) -> Response:
-        return await handler(request)
+        with budget.loan() as loan:
+            request.state.loan = loan
+            return await handler(request)
 
     endpoint.__name__ = handler.__name__
     endpoint.__doc__ = handler.__doc__
     return endpoint
-
-
-def _document(app: FastAPI, definitions: dict[str, Any]) -> None:
-    """Put the request's types into the OpenAPI document."""
-    make = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        document = make()
-        document.setdefault("components", {}).setdefault("schemas", {}).update(definitions)
-        return document
-
-    app.openapi = openapi  # type: ignore[method-assign]
 
 
 def _add_error_answers(app: FastAPI, metrics: Metrics) -> None:

@@ -38,6 +38,7 @@ class Metrics:
             "e2e_request_latency_seconds", "Request received to last token"
         )
         self._media_fetch = self._histogram("media_fetch_seconds", "Time to fetch one item")
+        self._media_wait = self._histogram("media_wait_seconds", "Time to wait for a decoder")
         self._media_decode = self._histogram("media_decode_seconds", "Time to decode one item")
         self._media_bytes = self._counter("media_fetched_bytes", "Bytes of media fetched")
         self._tile_cache_queries = self._counter(
@@ -64,6 +65,9 @@ class Metrics:
     def on_fetch(self, seconds: float, num_bytes: int) -> None:
         self._media_fetch.observe(seconds)
         self._media_bytes.inc(num_bytes)
+
+    def on_wait(self, seconds: float) -> None:
+        self._media_wait.observe(seconds)
 
     def on_decode(self, seconds: float) -> None:
         self._media_decode.observe(seconds)

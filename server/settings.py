@@ -88,6 +88,16 @@ class ServerSettings:
     allowed_media_networks: tuple[str, ...] = _option(
         (), "also fetch from this private network (CIDR); repeatable"
     )
+    allow_avif: bool = _option(False, "also take AVIF images")
+    exact_resize: bool = _option(
+        False, "cut JPEGs to tiles pixel for pixel as transformers does, in twice the time"
+    )
+    media_decoders: int = _option(
+        MediaSettings().num_decoders, "processes that decode images and videos"
+    )
+    media_bytes_in_flight: int = _option(
+        MediaSettings().max_bytes_in_flight, "media and bodies held at a time", size=True
+    )
     allowed_local_media_path: str | None = _option(None, "folder that file: URLs may read")
     seed: int = _option(0, "seeds requests that bring no seed of their own")
     max_body_bytes: int = _option(64 << 20, "largest request body, such as 64MiB", size=True)
@@ -103,6 +113,8 @@ class ServerSettings:
             raise SettingsError("--max-num-batched-tokens must be at least --max-num-seqs.")
         if self.max_num_seqs < 1 or not 0 <= self.port < 65_536:
             raise SettingsError("--max-num-seqs must be positive and --port below 65536.")
+        if self.media_decoders < 1:
+            raise SettingsError("--media-decoders must be positive.")
         if not 0 < self.gpu_memory_utilization <= 1:
             raise SettingsError("--gpu-memory-utilization must lie between 0 and 1.")
 
@@ -123,6 +135,10 @@ class ServerSettings:
             allowed_media_domains=self.allowed_media_domains,
             allowed_media_networks=self.allowed_media_networks,
             allowed_local_media_path=self.allowed_local_media_path,
+            allow_avif=self.allow_avif,
+            exact_resize=self.exact_resize,
+            num_decoders=self.media_decoders,
+            max_bytes_in_flight=self.media_bytes_in_flight,
             tile_cache_bytes=self.mm_processor_cache_bytes,
         )
 

@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from model_runtime.protocol import TileSet
 from server.app import create_app
 from server.engine.types import EngineHealth, EngineInfo, GenerationRequest, TextDelta
 from server.errors import EngineError, MediaError
-from server.media.types import LoadedMedia, MediaRequest
+from server.media.budget import ByteBudget
+from server.media.types import MediaRequest, PlannedMedia, PlannedTiles
 from server.metrics import Metrics
 from server.prompt.builder import PromptBuilder
 from server.settings import ServerSettings
@@ -105,22 +106,35 @@ class FakeEngine:
         self.something_aborted.set()
 
 
+class FakeBatch:
+    """Implements `server.media.batch.MediaBatch`: planned by request, without pixels."""
+
+    def __init__(self, requests: Sequence[MediaRequest]) -> None:
+        self.planned = [_planned(request) for request in requests]
+
+    async def load(self) -> list[TileSet]:
+        sets = (tiles for media in self.planned for tiles in media.tile_sets)
+        return [TileSet(tiles.content_hash, tiles.num_tiles, b"") for tiles in sets]
+
+
 class FakeMedia:
     """Every URL is one tile (or two frames), except those that say `bad`."""
 
     def __init__(self) -> None:
         self.requests: list[MediaRequest] = []
+        self.budget = ByteBudget(1 << 30)
 
     async def start(self) -> None: ...
 
     async def stop(self) -> None: ...
 
-    async def load_all(self, requests: Sequence[MediaRequest]) -> list[LoadedMedia]:
+    @asynccontextmanager
+    async def open(self, requests: Sequence[MediaRequest]) -> AsyncIterator[FakeBatch]:
         self.requests += requests
         for request in requests:
             if "bad" in request.url:
                 raise MediaError("It is bad.", param=request.param, code="media_decode_failed")
-        return [_loaded(request) for request in requests]
+        yield FakeBatch(requests)
 
 
 class HangingMedia(FakeMedia):
@@ -130,21 +144,21 @@ class HangingMedia(FakeMedia):
         super().__init__()
         self.was_cancelled = threading.Event()
 
-    async def load_all(self, requests: Sequence[MediaRequest]) -> list[LoadedMedia]:
-        if not requests:
-            return []
-        try:
-            await asyncio.Event().wait()
-        finally:
-            self.was_cancelled.set()
-        return []
+    @asynccontextmanager
+    async def open(self, requests: Sequence[MediaRequest]) -> AsyncIterator[FakeBatch]:
+        if requests:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.was_cancelled.set()
+        yield FakeBatch(requests)
 
 
-def _loaded(request: MediaRequest) -> LoadedMedia:
+def _planned(request: MediaRequest) -> PlannedMedia:
     count = 1 if request.kind == "image" else request.num_frames or 2
     name = request.url.encode()
-    return LoadedMedia(
-        request.kind, tuple(TileSet(name + bytes([i]), 1, b"") for i in range(count))
+    return PlannedMedia(
+        request.kind, tuple(PlannedTiles(name + bytes([i]), 1) for i in range(count))
     )
 
 

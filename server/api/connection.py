@@ -20,8 +20,11 @@ class ClientGoneError(Exception):
     """The client left; nobody reads an answer."""
 
 
-async def read_body(request: Request, max_bytes: int) -> bytes:
-    """Raises PayloadTooLargeError as soon as the limit is passed, ClientGoneError."""
+async def read_body(request: Request, max_bytes: int, take: Callable[[int], None]) -> bytes:
+    """Raises PayloadTooLargeError as soon as the limit is passed, ClientGoneError.
+
+    `take` hears of every chunk; it may raise OverloadedError.
+    """
     _check_type(request)
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > max_bytes:
@@ -29,6 +32,7 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
     body = bytearray()
     try:
         async for chunk in request.stream():
+            take(len(chunk))
             body += chunk
             if len(body) > max_bytes:
                 raise _too_large(max_bytes)

@@ -16,6 +16,7 @@ from server.api.schemas import (
     Message,
     TextContent,
     VideoContent,
+    VideoUrl,
     Wire,
 )
 from server.api.unsupported import refuse_unsupported
@@ -168,10 +169,18 @@ def _check_media_part(part: ImageContent | VideoContent, path: str) -> None:
         raise InvalidRequestError(
             f"A part of type {part.type} has no {other}.", param=path, code="invalid_value"
         )
-    if isinstance(part, VideoContent) and None not in (
-        part.video_url.num_frames,
-        part.video_url.fps,
-    ):
+    if isinstance(part, VideoContent):
+        _check_video(part.video_url, path)
+
+
+def _check_video(video: VideoUrl, path: str) -> None:
+    if video.start is not None and video.end is not None and video.end <= video.start:
+        raise InvalidRequestError(
+            "end must be greater than start.",
+            param=f"{path}.video_url.end",
+            code="invalid_value",
+        )
+    if video.num_frames is not None and video.fps is not None:
         raise InvalidRequestError(
             "num_frames and fps exclude each other; send one of them.",
             param=f"{path}.video_url.fps",

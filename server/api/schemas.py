@@ -15,6 +15,7 @@ MAX_STOP_STRINGS = 16
 MAX_STOP_CHARS = 256
 MAX_TILES = 64
 MAX_FRAMES = 128
+MAX_VIDEO_SECONDS = 86_400
 MAX_PRIORITY = 1_000_000
 MAX_CHOICES = 128
 MAX_LOGPROBS = 20
@@ -48,6 +49,8 @@ class VideoUrl(Wire):
     url: str
     num_frames: int | None = Field(None, ge=1, le=MAX_FRAMES)
     fps: float | None = Field(None, gt=0, le=60)
+    start: float | None = Field(None, ge=0, le=MAX_VIDEO_SECONDS)
+    end: float | None = Field(None, gt=0, le=MAX_VIDEO_SECONDS)
     max_dynamic_patch: Literal[1] | None = None  # a frame is always one tile
 
 

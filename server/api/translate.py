@@ -1,6 +1,6 @@
 """Wire request → domain, as pure functions: media requests, chat messages, sampling."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -15,7 +15,7 @@ from server.api.schemas import (
     VideoContent,
 )
 from server.errors import InvalidRequestError, MediaError, NotFoundError
-from server.media.types import LoadedMedia, MediaRequest
+from server.media.types import MediaRequest, PlannedMedia
 from server.prompt.types import ChatMessage, Ending, MediaPart, TextPart
 from server.settings import MediaLimits
 
@@ -54,10 +54,12 @@ def media_requests(
     return [replace(item, cache_salt=request.cache_salt or "") for item in media]
 
 
-def chat_messages(request: ChatCompletionRequest, media: list[LoadedMedia]) -> list[ChatMessage]:
-    """The conversation with its loaded media in their places."""
-    loaded = iter(media)
-    return [_chat_message(message, loaded) for message in request.messages]
+def chat_messages(
+    request: ChatCompletionRequest, media: Sequence[PlannedMedia]
+) -> list[ChatMessage]:
+    """The conversation with its media in their places."""
+    planned = iter(media)
+    return [_chat_message(message, planned) for message in request.messages]
 
 
 def ending(request: ChatCompletionRequest) -> Ending:
@@ -151,6 +153,8 @@ def _media_request(
         f"{path}.video_url.url",
         num_frames=video.num_frames if own else bounds.num_frames,
         fps=video.fps if own else bounds.fps,
+        start_s=video.start,
+        end_s=video.end,
     )
 
 
@@ -189,10 +193,10 @@ def _max_tiles(bounds: ProcessorBounds) -> int | None:
     return bounds.max_dynamic_patch or bounds.max_patches
 
 
-def _chat_message(message: Message, loaded: Iterator[LoadedMedia]) -> ChatMessage:
+def _chat_message(message: Message, planned: Iterator[PlannedMedia]) -> ChatMessage:
     """`developer` is OpenAI's newer word for system."""
     parts = [
-        TextPart(part.text) if isinstance(part, TextContent) else MediaPart(next(loaded))
+        TextPart(part.text) if isinstance(part, TextContent) else MediaPart(next(planned))
         for part in message.content
     ]
     return ChatMessage("system" if message.role == "developer" else message.role, parts)

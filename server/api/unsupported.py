@@ -47,13 +47,11 @@ _REQUEST: dict[str, tuple[Any, ...]] = {
 }
 _MESSAGE: dict[str, tuple[Any, ...]] = {"audio": (), "function_call": (), "tool_calls": ([],)}
 _MEDIA: dict[str, tuple[Any, ...]] = {
-    "end": (),
     "file_id": (),
     "max_frames": (),
     "max_pixels": (),
     "min_dynamic_patch": (1,),
     "min_pixels": (),
-    "start": (),
 }
 _BOUNDS = {"max_dynamic_patch", "max_patches", "num_frames", "fps", "video"}
 _VIDEO_BOUNDS = {"num_frames", "fps"}

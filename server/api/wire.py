@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 
 from model_runtime.protocol import TokenLogprobs
+from server.api.answer import Answer
 from server.api.logprobs import TokenBytes, chat_logprobs
 from server.engine.types import TextDelta
 from server.errors import ApiError
-from server.prompt.types import PreparedPrompt
 
 DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": keep-alive\n\n"
@@ -25,11 +25,13 @@ class Choice:
     scores: list[TokenLogprobs] = field(default_factory=list)
     token_ids: list[int] = field(default_factory=list)
     finish_reason: str | None = None
+    prompt_logprobs: list[TokenLogprobs | None] | None = None
 
     def add(self, delta: TextDelta) -> None:
         self.texts.append(delta.text)
         self.scores += delta.logprobs
         self.token_ids += delta.token_ids
+        self.prompt_logprobs = delta.prompt_logprobs or self.prompt_logprobs
         self.finish_reason = delta.finish_reason or self.finish_reason
 
 
@@ -110,18 +112,19 @@ class CompletionWire:
         return chat_logprobs(scores, self._token_bytes) if self._token_bytes else None
 
 
-def usage(
-    prompt: PreparedPrompt, num_completion_tokens: int, num_cached_tokens: int
-) -> dict[str, Any]:
-    num_prompt_tokens = len(prompt.token_ids)
+def usage(answer: Answer) -> dict[str, Any]:
+    """OpenAI's counts, and how much of the prompt was seen rather than read."""
+    num_prompt_tokens = answer.num_prompt_tokens
     return {
         "prompt_tokens": num_prompt_tokens,
-        "completion_tokens": num_completion_tokens,
-        "total_tokens": num_prompt_tokens + num_completion_tokens,
+        "completion_tokens": answer.num_tokens,
+        "total_tokens": num_prompt_tokens + answer.num_tokens,
         "prompt_tokens_details": {
-            "cached_tokens": num_cached_tokens,
-            "image_tokens": prompt.num_image_tokens,
-            "video_tokens": prompt.num_video_tokens,
+            "cached_tokens": answer.num_cached_tokens,
+            "image_tokens": sum(prompt.num_image_tokens for prompt in answer.prompts),
+            "video_tokens": sum(prompt.num_video_tokens for prompt in answer.prompts),
+            "image_tiles": sum(prompt.num_image_tiles for prompt in answer.prompts),
+            "video_frames": sum(prompt.num_video_frames for prompt in answer.prompts),
         },
     }
 

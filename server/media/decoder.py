@@ -16,35 +16,44 @@ from typing import BinaryIO
 
 import av
 import msgspec
-from PIL import Image
+from PIL import Image, features
 
-from server.media.image import decode_frame_list, decode_image
-from server.media.jobs import DecodedTiles, DecodeJob, DecodeRefusal, DecodeResult, MediaRefused
-from server.media.video import decode_video
+from server.media.image import (
+    decode_frame_list,
+    decode_image,
+    measure_frame_list,
+    measure_image,
+)
+from server.media.jobs import DecodeRefusal, Job, JobResult, MeasureJob, MediaRefused
+from server.media.video import decode_video, measure_video
 
 HEADER = struct.Struct("!Q")
 _CPU_SECONDS_PER_JOB = 30
+_MEASURERS = {"image": measure_image, "video": measure_video, "frames": measure_frame_list}
 _DECODERS = {"image": decode_image, "video": decode_video, "frames": decode_frame_list}
+
+_AVIF = ("AVIF",) if features.check("avif") else ()
 
 
 def main(memory_bytes: int) -> None:
     warm_up()
     limit(memory_bytes)
-    decoder = msgspec.msgpack.Decoder(DecodeJob)
+    decoder = msgspec.msgpack.Decoder(Job)
     encoder = msgspec.msgpack.Encoder()
     while (payload := _read_frame(sys.stdin.buffer)) is not None:
         _allow_cpu(_CPU_SECONDS_PER_JOB)
-        result = encoder.encode(decode(decoder.decode(payload)))
+        result = encoder.encode(answer(decoder.decode(payload)))
         sys.stdout.buffer.write(HEADER.pack(len(result)))
         sys.stdout.buffer.write(result)
         sys.stdout.buffer.flush()
 
 
-def decode(job: DecodeJob) -> DecodeResult:
+def answer(job: Job) -> JobResult:
     """The media's fault becomes a refusal; memory past the limit does too."""
     try:
-        result: DecodedTiles = _DECODERS[job.kind](job)
-        return result
+        if isinstance(job, MeasureJob):
+            return _MEASURERS[job.source.kind](job.source)
+        return _DECODERS[job.source.kind](job)
     except MediaRefused as refusal:
         return DecodeRefusal(refusal.code, refusal.message)
     except MemoryError:
@@ -56,7 +65,7 @@ def decode(job: DecodeJob) -> DecodeResult:
 def warm_up() -> None:
     """Import what the libraries would import later, when files can no longer be opened."""
     Image.init()
-    for form in ("JPEG", "PNG", "WEBP", "GIF", "BMP"):
+    for form in ("JPEG", "PNG", "WEBP", "GIF", "BMP", *_AVIF):
         buffer = io.BytesIO()
         Image.new("RGB", (8, 8)).save(buffer, form)
         Image.open(buffer).load()

@@ -7,13 +7,15 @@ import asyncio
 import logging
 import os
 import sys
+import time
+from collections.abc import Callable
 from contextlib import suppress
 
 import msgspec
 
 from server.errors import MediaError
 from server.media.decoder import HEADER
-from server.media.jobs import DecodedTiles, DecodeJob, DecodeRefusal, DecodeResult
+from server.media.jobs import DecodedTiles, DecodeRefusal, Job, JobResult, Measured
 
 logger = logging.getLogger(__name__)
 _KEPT_ENVIRONMENT = ("PATH", "PYTHONPATH", "VIRTUAL_ENV", "LANG", "LD_LIBRARY_PATH")
@@ -22,9 +24,13 @@ _KEPT_ENVIRONMENT = ("PATH", "PYTHONPATH", "VIRTUAL_ENV", "LANG", "LD_LIBRARY_PA
 class DecoderPool:
     """`num_decoders` processes; each serves one job at a time."""
 
-    def __init__(self, num_decoders: int, memory_bytes: int) -> None:
+    def __init__(
+        self, num_decoders: int, memory_bytes: int, on_wait: Callable[[float], None]
+    ) -> None:
         self._num_decoders = num_decoders
         self._memory_bytes = memory_bytes
+        self._on_wait = on_wait
+        self._video_turns = asyncio.Semaphore(max(1, num_decoders - 1))
         self._idle: asyncio.Queue[_Decoder] = asyncio.Queue()
         self._all: set[_Decoder] = set()
         self._replacements: set[asyncio.Task[None]] = set()
@@ -38,9 +44,20 @@ class DecoderPool:
         await asyncio.gather(*(decoder.kill() for decoder in self._all))
         self._all.clear()
 
-    async def decode(self, job: DecodeJob, timeout_s: float, param: str) -> DecodedTiles:
-        """Raises MediaError when the media is at fault, or when it killed its decoder."""
+    async def run(self, job: Job, timeout_s: float, param: str) -> Measured | DecodedTiles:
+        """Raises MediaError when the media is at fault, or when it killed its decoder.
+
+        Videos leave a decoder to the pictures, if there are two.
+        """
+        if job.source.kind != "video":
+            return await self._run(job, timeout_s, param)
+        async with self._video_turns:
+            return await self._run(job, timeout_s, param)
+
+    async def _run(self, job: Job, timeout_s: float, param: str) -> Measured | DecodedTiles:
+        started = time.monotonic()
         decoder = await self._idle.get()
+        self._on_wait(time.monotonic() - started)
         is_usable = False
         try:
             result = await asyncio.wait_for(decoder.run(job), timeout_s)
@@ -83,7 +100,7 @@ class _Decoder:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
-        self._decoder = msgspec.msgpack.Decoder(DecodeResult)
+        self._decoder = msgspec.msgpack.Decoder(JobResult)
 
     @classmethod
     async def start(cls, memory_bytes: int) -> "_Decoder":
@@ -104,7 +121,7 @@ class _Decoder:
     def pid(self) -> int:
         return self._process.pid
 
-    async def run(self, job: DecodeJob) -> DecodeResult:
+    async def run(self, job: Job) -> JobResult:
         """Raises ConnectionError or IncompleteReadError when the process dies."""
         assert self._process.stdin is not None and self._process.stdout is not None
         payload = msgspec.msgpack.encode(job)
@@ -112,7 +129,7 @@ class _Decoder:
         await self._process.stdin.drain()
         header = await self._process.stdout.readexactly(HEADER.size)
         (length,) = HEADER.unpack(header)
-        result: DecodeResult = self._decoder.decode(await self._process.stdout.readexactly(length))
+        result: JobResult = self._decoder.decode(await self._process.stdout.readexactly(length))
         return result
 
     async def kill(self) -> None:

@@ -7,6 +7,7 @@ verifies the name that the client wrote.
 import asyncio
 import socket
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_address
 from typing import Any
 
@@ -16,6 +17,7 @@ from server.media.address import IPNetwork, is_allowed
 
 WEB_PORTS = (80, 443)
 _MAX_TRIED = 4
+_NUM_RESOLVERS = 16
 
 
 class AddressNotAllowedError(Exception):
@@ -29,6 +31,8 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         self._inner = httpcore.AnyIOBackend()
         self._allowed_networks = allowed_networks
         self._dns_timeout_s = dns_timeout_s
+        # Names that never resolve hold these threads, and nobody else's.
+        self._threads = ThreadPoolExecutor(_NUM_RESOLVERS, thread_name_prefix="dns")
 
     async def connect_tcp(
         self,
@@ -71,11 +75,14 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         )
 
     async def _resolve(self, host: str, port: int) -> list[str]:
-        loop = asyncio.get_running_loop()
+        asked = asyncio.get_running_loop().run_in_executor(self._threads, lookup, host, port)
         try:
-            infos = await asyncio.wait_for(
-                loop.getaddrinfo(host, port, type=socket.SOCK_STREAM), self._dns_timeout_s
-            )
+            return await asyncio.wait_for(asked, self._dns_timeout_s)
         except (OSError, UnicodeError, TimeoutError) as error:
             raise httpcore.ConnectError("name resolution failed") from error
-        return list(dict.fromkeys(str(info[4][0]) for info in infos))
+
+
+def lookup(host: str, port: int) -> list[str]:
+    """All addresses of a name, in the resolver's order."""
+    infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(info[4][0]) for info in infos))

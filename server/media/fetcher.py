@@ -14,6 +14,7 @@ import httpcore
 
 from server.errors import MediaError
 from server.media.address import parse_networks
+from server.media.budget import ByteLoan
 from server.media.dialer import WEB_PORTS, AddressNotAllowedError, GuardedBackend
 from server.media.settings import MediaSettings
 from server.media.types import MediaRequest
@@ -44,21 +45,21 @@ class Fetcher:
     async def close(self) -> None:
         await self._pool.aclose()
 
-    async def fetch(self, request: MediaRequest) -> bytes:
-        """The body behind the request's URL.
+    async def fetch(self, request: MediaRequest, loan: ByteLoan) -> bytes:
+        """The body behind the request's URL, taken from the loan as it arrives.
 
-        Raises MediaError: media_url_invalid, media_url_blocked, media_fetch_failed,
-        media_too_large.
+        Raises OverloadedError, MediaError: media_url_invalid, media_url_blocked,
+        media_fetch_failed, media_too_large.
         """
         url = parse_web_url(request.url, request.param)
         self._check_domain(url, request.param)
         try:
             async with asyncio.timeout(self._settings.fetch_timeout_s(request.kind)):
-                return await self._follow(url, request)
+                return await self._follow(url, request, loan)
         except (TimeoutError, OSError, httpcore.ConnectError, *_HTTP_ERRORS) as error:
             raise _failed(request.param) from error
 
-    async def _follow(self, url: WebUrl, request: MediaRequest) -> bytes:
+    async def _follow(self, url: WebUrl, request: MediaRequest, loan: ByteLoan) -> bytes:
         """The chain of redirects, each hop through the same gate.
 
         Only a URL that plainly names a forbidden place is called blocked; whatever a name or
@@ -67,7 +68,7 @@ class Fetcher:
         for hop in range(self._settings.max_redirects + 1):
             try:
                 async with self._slots[url.host]:
-                    body, location = await self._get(url, request)
+                    body, location = await self._get(url, request, loan)
             except AddressNotAllowedError as error:
                 is_plain = hop == 0 and (url.is_literal_address or url.port not in WEB_PORTS)
                 raise (_blocked if is_plain else _failed)(request.param) from error
@@ -76,7 +77,9 @@ class Fetcher:
             url = self._next_hop(url, location, request.param)
         raise _failed(request.param)
 
-    async def _get(self, url: WebUrl, request: MediaRequest) -> tuple[bytes, str | None]:
+    async def _get(
+        self, url: WebUrl, request: MediaRequest, loan: ByteLoan
+    ) -> tuple[bytes, str | None]:
         """One exchange: the body, or where it redirects to."""
         response = await self._pool.handle_async_request(self._http_request(url))
         try:
@@ -84,7 +87,7 @@ class Fetcher:
             if response.status in _REDIRECTS:
                 return b"", _single_location(headers, request.param)
             _check_answer(response.status, headers, request.param)
-            return await self._read(response, headers, request), None
+            return await self._read(response, headers, request, loan), None
         finally:
             await response.aclose()
 
@@ -93,6 +96,7 @@ class Fetcher:
         response: httpcore.Response,
         headers: list[tuple[bytes, bytes]],
         request: MediaRequest,
+        loan: ByteLoan,
     ) -> bytes:
         limit = self._settings.max_bytes(request.kind)
         announced = dict(headers).get(b"content-length", b"0")
@@ -101,6 +105,7 @@ class Fetcher:
         body = bytearray()
         async with aclosing(response.aiter_stream()) as chunks:  # type: ignore[type-var]
             async for chunk in chunks:
+                loan.take(len(chunk))
                 body += chunk
                 if len(body) > limit:
                     raise too_large(request, limit)

@@ -11,6 +11,7 @@ class TileParams(msgspec.Struct, frozen=True):
     min_tiles: int
     max_tiles: int
     resample: int
+    is_exact: bool = False  # every pixel as transformers' Pillow processor has it
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -24,10 +25,11 @@ class Limits(msgspec.Struct, frozen=True):
     max_video_frames: int
     max_duration_s: float
     max_sampled_frames: int
+    allows_avif: bool = False
 
 
-class DecodeJob(msgspec.Struct, frozen=True):
-    """Bytes to decode. An image, a video file, or a video as a list of images."""
+class MediaSource(msgspec.Struct, frozen=True):
+    """Bytes, and what is wanted of them. An image, a video file, or a video as a list of images."""
 
     kind: str  # image | video | frames
     data: list[bytes]
@@ -35,6 +37,29 @@ class DecodeJob(msgspec.Struct, frozen=True):
     limits: Limits
     num_frames: int = 0
     fps: float | None = None
+    start_s: float | None = None
+    end_s: float | None = None
+
+
+class MeasureJob(msgspec.Struct, frozen=True, tag=True):
+    """How many tiles will it be? Answered from headers, without pixels."""
+
+    source: MediaSource
+
+
+class DecodeJob(msgspec.Struct, frozen=True, tag=True):
+    """The tiles themselves. `frames`: indices of a video's frames, as measured."""
+
+    source: MediaSource
+    frames: list[int]
+
+
+class Measured(msgspec.Struct, frozen=True, tag=True):
+    """Tiles of each tile set; `num_pixels` of all pictures to decode, before they are cut."""
+
+    num_tiles: list[int]
+    num_pixels: int
+    frames: list[int] = []
 
 
 class DecodedTiles(msgspec.Struct, frozen=True, tag=True):
@@ -51,7 +76,8 @@ class DecodeRefusal(msgspec.Struct, frozen=True, tag=True):
     message: str
 
 
-DecodeResult = DecodedTiles | DecodeRefusal
+Job = MeasureJob | DecodeJob
+JobResult = Measured | DecodedTiles | DecodeRefusal
 
 
 class MediaRefused(Exception):

@@ -10,7 +10,12 @@ class MediaSettings:
     allowed_media_domains: tuple[str, ...] = ()  # exact hosts; empty: every public host
     allowed_media_networks: tuple[str, ...] = ()  # CIDR ranges allowed though not public
     allowed_local_media_path: str | None = None  # folder that file: URLs may read
+    allow_avif: bool = False
+    exact_resize: bool = False  # JPEGs too are cut to tiles by Pillow
     num_decoders: int = 2  # decoder processes
+    max_bytes_in_flight: int = 512 << 20  # of bodies and media, all requests together
+    max_request_bytes: int = 128 << 20  # of one request's media
+    max_request_pixels: int = 160_000_000  # of one request's media
     max_image_bytes: int = 20 << 20
     max_video_bytes: int = 100 << 20
     max_image_pixels: int = 40_000_000

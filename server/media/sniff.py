@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-ImageFormat = Literal["JPEG", "PNG", "WEBP", "GIF", "BMP"]
+ImageFormat = Literal["JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF"]
 VideoFormat = Literal["mp4", "matroska", "avi"]
 
 _IMAGES: list[tuple[bytes, ImageFormat]] = [
@@ -19,6 +19,8 @@ _STILL_BRANDS = (b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"avif", b"avis", 
 def sniff_image(data: bytes) -> ImageFormat | None:
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
+    if data[4:12] in (b"ftypavif", b"ftypavis"):
+        return "AVIF"
     return next((name for magic, name in _IMAGES if data.startswith(magic)), None)
 
 

@@ -15,74 +15,140 @@ from av.video.frame import VideoFrame
 from PIL import Image
 
 from model_runtime.tiling import sample_frame_indices
+from server.media.clip_index import ClipIndex, read_index
 from server.media.image import to_one_tile
-from server.media.jobs import DecodedTiles, DecodeJob, Limits, MediaRefused, undecodable
+from server.media.jobs import (
+    DecodedTiles,
+    DecodeJob,
+    Limits,
+    Measured,
+    MediaRefused,
+    MediaSource,
+    undecodable,
+)
 from server.media.sniff import sniff_video
 
 _CODECS = {"h264", "hevc", "vp8", "vp9", "av1", "mpeg4"}
 _MAX_STREAMS = 8
 
 
-def decode_video(job: DecodeJob) -> DecodedTiles:
-    """The sampled frames, one tile each, in order."""
-    wanted = _wanted_frames(job)
-    frames = [to_one_tile(image, job.tiles) for image in _frames_at(job, wanted)]
-    if not frames:
-        raise undecodable("video")
-    return DecodedTiles([1] * len(frames), [frame.tobytes() for frame in frames])
-
-
-def _wanted_frames(job: DecodeJob) -> list[int]:
-    """Indices of the frames to show, from a count of the packets."""
-    num_frames, duration_s = _measure(job)
-    if job.fps is None:
-        num_wanted = job.num_frames
-    else:
-        num_wanted = max(1, int(duration_s * job.fps))
-    return sample_frame_indices(num_frames, min(num_wanted, job.limits.max_sampled_frames))
-
-
-def _measure(job: DecodeJob) -> tuple[int, float]:
-    """Frames that have data, and the seconds they span."""
-    count, first, last = 0, None, 0.0
-    with _open(job) as container:
+def measure_video(source: MediaSource) -> Measured:
+    """Which frames will be shown; each is one tile."""
+    with _open(source) as container:
         stream = _video_stream(container)
-        for packet in _until_broken(container.demux(stream)):
-            if not packet.size:
-                continue
-            count += 1
-            if count > job.limits.max_video_frames:
-                raise MediaRefused("media_too_complex", "The video has too many frames.")
-            if packet.pts is not None and packet.time_base:
-                time = float(packet.pts * packet.time_base)
-                first, last = (time if first is None else min(first, time)), max(last, time)
-        rate = float(stream.average_rate or 25)
-    duration_s = last - (first or 0.0) + (1 / rate if rate > 0 else 0.0)
-    if duration_s > job.limits.max_duration_s:
-        raise MediaRefused("media_too_long", "The video is too long.")
-    if count == 0:
-        raise undecodable("video")
-    return count, duration_s
+        index = read_index(_until_broken(container.demux(stream)), stream, source.limits)
+        num_pixels = stream.codec_context.width * stream.codec_context.height
+    frames = _wanted_frames(source, index)
+    return Measured([1] * len(frames), num_pixels, frames)
 
 
-def _frames_at(job: DecodeJob, wanted: list[int]) -> list[Image.Image]:
+def decode_video(job: DecodeJob) -> DecodedTiles:
+    """The measured frames, one tile each, in order."""
+    frames = _found_by_time(job) or _found_by_count(job)
+    tiles = [to_one_tile(image, job.source.tiles).tobytes() for image in frames]
+    return DecodedTiles([1] * len(tiles), tiles)
+
+
+def _wanted_frames(source: MediaSource, index: ClipIndex) -> list[int]:
+    inside = index.frames_between(source.start_s, source.end_s)
+    if not inside:
+        raise MediaRefused(
+            "media_decode_failed", "The video shows nothing between its start and end."
+        )
+    num_wanted = source.num_frames
+    if source.fps is not None:
+        seconds = index.duration_s * len(inside) / index.num_frames
+        num_wanted = max(1, int(seconds * source.fps))
+    num_wanted = min(num_wanted, source.limits.max_sampled_frames)
+    return [inside[i] for i in sample_frame_indices(len(inside), num_wanted)]
+
+
+def _found_by_time(job: DecodeJob) -> list[Image.Image]:
+    """Only what the wanted frames need is decoded. Empty when a frame does not turn up where its
+    packet says: then there is no way but from the beginning."""
+    limits = job.source.limits
+    with _open(job.source) as container:
+        stream = _video_stream(container)
+        index = read_index(_until_broken(container.demux(stream)), stream, limits)
+        if not index.times or job.frames[-1] >= index.num_frames:
+            return []
+        times = [index.times[i] for i in job.frames]
+        try:
+            images = list(_sought(container, stream, index, times, limits))
+        except (av.error.FFmpegError, ValueError):
+            return []
+    return images if len(images) == len(times) else []
+
+
+def _sought(
+    container: Any, stream: Any, index: ClipIndex, times: list[int], limits: Limits
+) -> Iterator[Image.Image]:
+    """The frames of `times` (ascending), up to the first that is not found."""
+    frames: Iterator[VideoFrame] = iter(())
+    reached: int | None = None  # the last frame that came out
+    for time in times:
+        key_time = index.key_time_before(time)
+        if key_time is None:
+            return
+        if reached is None or key_time > reached:
+            container.seek(key_time, stream=stream)
+            frames = _decoded(container, stream, limits, only=frozenset(times))
+        reached = None
+        for frame in frames:
+            if frame.pts is None or frame.pts > time or frame.is_corrupt:
+                return
+            if frame.pts == time:
+                yield _upright_image(frame)
+                reached = time
+                break
+        if reached is None:
+            return
+
+
+def _decoded(
+    container: Any, stream: Any, limits: Limits, only: frozenset[int]
+) -> Iterator[VideoFrame]:
+    """Frames from here on. H.264 says which frames no other refers to: of these `only` some are
+    decoded."""
+    can_skip = stream.codec.canonical_name == "h264"
+    context = stream.codec_context
+    context.options = {"max_pixels": str(limits.max_video_pixels)}
+    for packet in container.demux(stream):
+        if can_skip:
+            context.skip_frame = "DEFAULT" if packet.pts in only else "NONREF"
+        for frame in packet.decode():
+            _check_frame(frame, limits)
+            yield frame
+
+
+def _found_by_count(job: DecodeJob) -> list[Image.Image]:
     """Decode straight through; convert the wanted frames only; stop after the last.
 
     Streams whose tail does not decode give fewer frames than packets: then the wanted indices
     are spread over the frames there are.
     """
+    wanted = job.frames
+    images, num_decoded = _counted(job, set(wanted))
+    if not num_decoded:
+        raise undecodable("video")
+    if wanted[-1] >= num_decoded:
+        wanted = [(2 * i + 1) * num_decoded // (2 * len(wanted)) for i in range(len(wanted))]
+        images, _ = _counted(job, set(wanted))
+    return [images[index] for index in wanted]
+
+
+def _counted(job: DecodeJob, wanted: set[int]) -> tuple[dict[int, Image.Image], int]:
+    """The wanted frames by index, and how many were decoded until the last of them."""
     images: dict[int, Image.Image] = {}
     num_decoded = 0
-    with _open(job) as container:
-        for index, frame in enumerate(_decode(container, job.limits)):
+    with _open(job.source) as container:
+        for index, frame in enumerate(_decode(container, job.source.limits)):
             num_decoded = index + 1
             if index in wanted:
                 images[index] = _upright_image(frame)
-            if index >= wanted[-1]:
-                return [images[index] for index in wanted]
-    if not num_decoded:
-        return []
-    return _frames_at(job, sample_frame_indices(num_decoded, len(wanted)))
+            if len(images) == len(wanted):
+                break
+    return images, num_decoded
 
 
 def _decode(container: Any, limits: Limits) -> Iterator[VideoFrame]:
@@ -90,9 +156,13 @@ def _decode(container: Any, limits: Limits) -> Iterator[VideoFrame]:
     stream = _video_stream(container)
     stream.codec_context.options = {"max_pixels": str(limits.max_video_pixels)}
     for frame in _until_broken(container.decode(stream)):
-        if frame.width * frame.height > limits.max_video_pixels:
-            raise _too_large(limits)
+        _check_frame(frame, limits)
         yield frame
+
+
+def _check_frame(frame: VideoFrame, limits: Limits) -> None:
+    if frame.width * frame.height > limits.max_video_pixels:
+        raise _too_large(limits)
 
 
 def _until_broken(items: Iterator[Any]) -> Iterator[Any]:
@@ -107,9 +177,9 @@ def _until_broken(items: Iterator[Any]) -> Iterator[Any]:
         yield item
 
 
-def _open(job: DecodeJob) -> Any:
+def _open(source: MediaSource) -> Any:
     """Raises MediaRefused. No probing by name, no protocols, few streams, bounded pixels."""
-    form = sniff_video(job.data[0])
+    form = sniff_video(source.data[0])
     if form is None:
         raise MediaRefused(
             "media_unsupported_type", "The video must be MP4, MOV, WebM, MKV or AVI."
@@ -118,14 +188,14 @@ def _open(job: DecodeJob) -> Any:
         "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi",
         "protocol_whitelist": "none",
         "max_streams": str(_MAX_STREAMS),
-        "max_pixels": str(job.limits.max_video_pixels),
+        "max_pixels": str(source.limits.max_video_pixels),
         "probesize": "5000000",
         "analyzeduration": "2000000",
         "enable_drefs": "0",
         "use_absolute_path": "0",
     }
     try:
-        return av.open(io.BytesIO(job.data[0]), format=form, options=options, timeout=5)
+        return av.open(io.BytesIO(source.data[0]), format=form, options=options, timeout=5)
     except (av.error.FFmpegError, ValueError, MemoryError, OSError) as error:
         raise undecodable("video") from error
 

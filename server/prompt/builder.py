@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from model_runtime.checkpoint import Checkpoint
-from model_runtime.protocol import MediaSpan, TileSet
+from model_runtime.protocol import MediaSpan
 from server.errors import ContextLengthError
-from server.media.types import LoadedMedia
+from server.media.types import PlannedMedia, PlannedTiles
 from server.prompt.detokenizer import IncrementalDetokenizer
 from server.prompt.template import ChatTemplate
 from server.prompt.tokens import PromptTokenizer
@@ -98,7 +98,7 @@ class PromptBuilder:
         assembly: "_Assembly",
         rendered: str,
         texts: dict[str, str],
-        media: Iterator[LoadedMedia],
+        media: Iterator[PlannedMedia],
     ) -> None:
         special = self._tokens.special_tokens
         for piece, is_user_text in _split_at(rendered, texts):
@@ -140,8 +140,7 @@ class _Assembly:
         self._token_ids: list[int] = []
         self._run: list[str] = []
         self._spans: list[MediaSpan] = []
-        self._tiles: dict[bytes, TileSet] = {}
-        self._num_media_tokens = {"image": 0, "video": 0}
+        self._media: list[PlannedMedia] = []
 
     def add_text(self, text: str) -> None:
         self._run.append(text)
@@ -150,32 +149,37 @@ class _Assembly:
         self._end_run()
         self._token_ids.append(token_id)
 
-    def add_media(self, media: LoadedMedia) -> None:
+    def add_media(self, media: PlannedMedia) -> None:
         """An image is one run of placeholders, a video one labelled line per frame."""
+        self._media.append(media)
         for index, tiles in enumerate(media.tile_sets):
             if media.kind == "video":
                 self.add_text(f"{chr(10) if index else ''}Frame{index + 1}: ")
-            self._num_media_tokens[media.kind] += self._add_tiles(tiles)
+            self._add_tiles(tiles)
 
     def finish(self) -> PreparedPrompt:
         self._end_run()
+        num_tiles = {
+            kind: sum(media.num_tiles for media in self._media if media.kind == kind)
+            for kind in ("image", "video")
+        }
         return PreparedPrompt(
             token_ids=self._token_ids,
             spans=self._spans,
-            tiles=list(self._tiles.values()),
-            num_image_tokens=self._num_media_tokens["image"],
-            num_video_tokens=self._num_media_tokens["video"],
+            num_media=len(self._media),
+            num_image_tokens=num_tiles["image"] * self._tokens_per_tile,
+            num_video_tokens=num_tiles["video"] * self._tokens_per_tile,
+            num_image_tiles=num_tiles["image"],
+            num_video_frames=num_tiles["video"],
         )
 
-    def _add_tiles(self, tiles: TileSet) -> int:
-        """`<img>`, the placeholders, `</img>`; returns the number of placeholders."""
+    def _add_tiles(self, tiles: PlannedTiles) -> None:
+        """`<img>`, the placeholders, `</img>`."""
         self.add_token(self._tokens.image_start_id)
         num_tokens = tiles.num_tiles * self._tokens_per_tile
         self._spans.append(MediaSpan(len(self._token_ids), num_tokens, tiles.content_hash))
-        self._tiles[tiles.content_hash] = tiles
         self._token_ids += [self._context_id] * num_tokens
         self.add_token(self._tokens.image_end_id)
-        return num_tokens
 
     def _end_run(self) -> None:
         if self._run:
@@ -187,7 +191,7 @@ def _texts(messages: Sequence[ChatMessage]) -> Iterator[str]:
     return (part.text for m in messages for part in m.parts if isinstance(part, TextPart))
 
 
-def _media(messages: Sequence[ChatMessage]) -> Iterator[LoadedMedia]:
+def _media(messages: Sequence[ChatMessage]) -> Iterator[PlannedMedia]:
     return (part.media for m in messages for part in m.parts if isinstance(part, MediaPart))
 
 

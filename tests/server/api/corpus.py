@@ -122,10 +122,10 @@ MESSAGE_ROWS: list[Row] = [
         f"{FIRST}.video_url.max_dynamic_patch",
     ),
     (
-        "video-start",
-        part(type="video_url", video_url={"url": "http://h/", "start": 2}),
-        UNSUPPORTED,
-        f"{FIRST}.video_url.start",
+        "video-end-before-start",
+        part(type="video_url", video_url={"url": "http://h/", "start": 2, "end": 2}),
+        VALUE,
+        f"{FIRST}.video_url.end",
     ),
     *(
         (

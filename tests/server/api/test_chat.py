@@ -78,7 +78,13 @@ def test_media_parts_reach_the_loader_in_order(
         ("image", "5", 2, None, None),
     ]
     details = answer.json()["usage"]["prompt_tokens_details"]
-    assert details == {"cached_tokens": 0, "image_tokens": 12, "video_tokens": 20}
+    assert details == {
+        "cached_tokens": 0,
+        "image_tokens": 12,
+        "video_tokens": 20,
+        "image_tiles": 3,
+        "video_frames": 5,
+    }
     assert len(engine.requests[-1].prompt.spans) == 8
 
 

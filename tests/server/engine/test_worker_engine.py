@@ -5,6 +5,7 @@ import dataclasses
 import os
 import signal
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from model_runtime.protocol import AddRequest, EngineConfig, MediaSpan, Sampling
 from server.engine.client import WorkerEngine, WorkerLoadError
 from server.engine.types import GenerationRequest
 from server.errors import EngineError, UnavailableError
-from server.media.types import LoadedMedia
+from server.media.types import PlannedMedia, PlannedTiles
 from server.prompt.builder import PromptBuilder
 from server.prompt.types import ChatMessage, MediaPart, TextPart
 
@@ -113,8 +114,10 @@ async def test_a_stop_string_cuts_the_answer_and_ends_the_request(
 
 def picture_request(prompts: PromptBuilder, name: str, text: str = "Hello") -> GenerationRequest:
     tiles = TileSet(b"picture", 1, bytes(56 * 56 * 3))
-    media = LoadedMedia("image", (tiles,))
-    prompt = prompts.build([ChatMessage("user", [TextPart(text), MediaPart(media)])])
+    planned = (PlannedTiles(tiles.content_hash, tiles.num_tiles),)
+    media = MediaPart(PlannedMedia("image", planned))
+    prompt = prompts.build([ChatMessage("user", [TextPart(text), media])])
+    prompt = replace(prompt, tiles=[tiles])
     return GenerationRequest(name, prompt, SamplingParams(max_tokens=4, temperature=0.0))
 
 

@@ -1,10 +1,12 @@
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 
 from model_runtime.checkpoint import TileProcessing
 from server.media.loader import MediaLoader
 from server.media.settings import MediaSettings
+from server.media.types import LoadedMedia, MediaRequest
 from tests.site import Site
 
 PROCESSING = TileProcessing(
@@ -27,10 +29,35 @@ SETTINGS = MediaSettings(
 )
 
 
+async def load_all(loader: MediaLoader, requests: Sequence[MediaRequest]) -> list[LoadedMedia]:
+    """Planned, then decoded; what was planned is what comes."""
+    async with loader.open(requests) as batch:
+        loaded = await batch.decode()
+    for planned, media in zip(batch.planned, loaded, strict=True):
+        assert [(t.content_hash, t.num_tiles) for t in planned.tile_sets] == [
+            (t.content_hash, t.num_tiles) for t in media.tile_sets
+        ]
+    return loaded
+
+
+async def load(loader: MediaLoader, request: MediaRequest) -> LoadedMedia:
+    (media,) = await load_all(loader, [request])
+    return media
+
+
 @pytest.fixture
 async def loader() -> AsyncIterator[MediaLoader]:
     """Loopback is allowed, as an operator allows a private media server."""
     loader = MediaLoader(SETTINGS, PROCESSING)
+    await loader.start()
+    yield loader
+    await loader.stop()
+
+
+@pytest.fixture
+async def exact_loader() -> AsyncIterator[MediaLoader]:
+    """JPEGs too as transformers cuts them."""
+    loader = MediaLoader(replace(SETTINGS, exact_resize=True), PROCESSING)
     await loader.start()
     yield loader
     await loader.stop()

@@ -11,6 +11,7 @@ from model_runtime.tiling import sample_frame_indices
 from server.errors import MediaError
 from server.media.loader import MediaLoader
 from server.media.types import MediaRequest
+from tests.server.media.conftest import load
 from tests.server.media.makers import clip, data_url, encoded, frame, photo, rotated
 
 
@@ -19,7 +20,7 @@ def request(data: bytes, **options: Any) -> MediaRequest:
 
 
 async def frames_of(loader: MediaLoader, data: bytes, **options: Any) -> np.ndarray:
-    loaded = await loader.load(request(data, **options))
+    loaded = await load(loader, request(data, **options))
     assert all(tiles.num_tiles == 1 for tiles in loaded.tile_sets)
     pixels = b"".join(tiles.pixels for tiles in loaded.tile_sets)
     return np.frombuffer(pixels, np.uint8).reshape(-1, 56, 56, 3)
@@ -94,7 +95,7 @@ async def test_a_frame_list_is_a_video(loader: MediaLoader) -> None:
 
     parts = [base64.b64encode(encoded(photo(60, 60, seed=i), "JPEG")).decode() for i in range(3)]
     url = "data:video/jpeg;base64," + ",".join(parts)
-    loaded = await loader.load(MediaRequest("video", url, "part"))
+    loaded = await load(loader, MediaRequest("video", url, "part"))
     assert loaded.kind == "video" and len({t.content_hash for t in loaded.tile_sets}) == 3
 
 
@@ -124,12 +125,12 @@ async def test_hostile_videos_open_nothing(
     }
     for data, code in hostile.items():
         with pytest.raises(MediaError) as caught:
-            await loader.load(request(data))
+            await load(loader, request(data))
         assert caught.value.code == code, data[:20]
     assert canary.stat().st_atime_ns == before
 
 
 async def test_codecs_off_the_list_are_refused(loader: MediaLoader) -> None:
     with pytest.raises(MediaError) as caught:
-        await loader.load(request(clip(4, codec="ffv1", container="matroska")))
+        await load(loader, request(clip(4, codec="ffv1", container="matroska")))
     assert caught.value.code == "media_unsupported_codec"

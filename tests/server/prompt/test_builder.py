@@ -7,9 +7,8 @@ import pytest
 from transformers import AutoTokenizer
 
 from model_runtime.checkpoint import load_checkpoint
-from model_runtime.protocol import TileSet
 from server.errors import ContextLengthError
-from server.media.types import LoadedMedia
+from server.media.types import PlannedMedia, PlannedTiles
 from server.prompt.builder import PromptBuilder
 from server.prompt.types import ChatMessage, MediaPart, TextPart
 
@@ -37,12 +36,12 @@ def reference(tiny_checkpoint: Path) -> Any:
 
 
 def image(name: bytes, num_tiles: int) -> MediaPart:
-    return MediaPart(LoadedMedia("image", (TileSet(name, num_tiles, b""),)))
+    return MediaPart(PlannedMedia("image", (PlannedTiles(name, num_tiles),)))
 
 
 def video(name: bytes, num_frames: int) -> MediaPart:
-    frames = tuple(TileSet(name + bytes([i]), 1, b"") for i in range(num_frames))
-    return MediaPart(LoadedMedia("video", frames))
+    frames = tuple(PlannedTiles(name + bytes([i]), 1) for i in range(num_frames))
+    return MediaPart(PlannedMedia("video", frames))
 
 
 def user(*parts: str | MediaPart) -> ChatMessage:
@@ -82,7 +81,6 @@ def test_spans_cover_exactly_the_placeholders(builder: PromptBuilder, reference:
     covered = [i for span in prompt.spans for i in range(span.start, span.end)]
     assert covered == [i for i, token in enumerate(prompt.token_ids) if token == context]
     assert [span.content_hash for span in prompt.spans] == [b"a", b"v\0", b"v\1", b"v\2", b"a"]
-    assert [tiles.content_hash for tiles in prompt.tiles] == [b"a", b"v\0", b"v\1", b"v\2"]
 
 
 @pytest.mark.parametrize(
