@@ -48,6 +48,7 @@ class ChatFormat:
             parts.model_name,
             with_usage=self._with_usage,
             with_token_ids=self._with_ids,
+            with_calls=bool(request.usable_tools),
             token_bytes=self._token_bytes if request.logprobs else None,
         )
 
@@ -66,7 +67,7 @@ class ChatFormat:
     def piece(self, delta: TextDelta, answer: Answer) -> Iterator[bytes]:
         has_ids = self._with_ids and delta.token_ids
         if delta.text or delta.logprobs or has_ids or delta.finish_reason:
-            yield self._wire.chunk(delta, usage(answer) if self._with_counts else None)
+            yield from self._wire.chunks(delta, usage(answer) if self._with_counts else None)
 
     def closing(self, answer: Answer) -> Iterator[bytes]:
         if self._with_usage:

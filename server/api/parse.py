@@ -19,6 +19,8 @@ from server.api.schemas import (
     VideoUrl,
     Wire,
 )
+from server.api.tool_grammar import check_tools
+from server.api.turns import check_turn
 from server.api.unsupported import refuse_unsupported
 from server.errors import ApiError, InvalidRequestError
 
@@ -41,6 +43,7 @@ def chat_request(content: dict[str, Any]) -> ChatCompletionRequest:
     refuse_unsupported(content)
     request = validated(ChatCompletionRequest, content)
     _check_combinations(request)
+    check_tools(request)
     for index, message in enumerate(request.messages):
         _check_message(message, f"messages[{index}]")
     return request
@@ -143,7 +146,7 @@ def _check_continuation(request: ChatCompletionRequest) -> None:
             param="continue_final_message",
             code="invalid_parameter_combination",
         )
-    if last.role != "assistant" or not any(getattr(part, "text", "") for part in last.content):
+    if last.role != "assistant" or not any(getattr(part, "text", "") for part in last.parts):
         raise InvalidRequestError(
             "continue_final_message needs the beginning of an assistant's message at the end.",
             param="continue_final_message",
@@ -152,7 +155,8 @@ def _check_continuation(request: ChatCompletionRequest) -> None:
 
 
 def _check_message(message: Message, path: str) -> None:
-    for index, part in enumerate(message.content):
+    check_turn(message, path)
+    for index, part in enumerate(message.parts):
         part_path = f"{path}.content[{index}]"
         if isinstance(part, TextContent):
             continue
@@ -221,8 +225,8 @@ def _code(kind: str) -> str:
 def _param(problem: ErrorDetails) -> str:
     """pydantic's location as `messages[0].content[1].image_url.url`, without union tags."""
     loc = problem["loc"]
-    if loc[:1] == ("logit_bias",):  # what follows is the client's own name
-        return "logit_bias"
+    if loc[:1] in (("logit_bias",), ("tool_choice",)):  # what follows is no name of ours
+        return str(loc[0])
     path = ""
     for index, step in enumerate(loc):
         if isinstance(step, int):

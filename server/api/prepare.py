@@ -14,11 +14,13 @@ from server.api.translate import (
     ending,
     media_requests,
     sampling_params,
+    tools,
 )
 from server.engine.types import GenerationRequest
 from server.errors import ContextLengthError
 from server.media.batch import MediaBatch
 from server.media.types import MediaRequest
+from server.prompt.tools import CALL_BEGIN
 from server.prompt.types import PreparedPrompt
 
 
@@ -29,7 +31,7 @@ class ChatPreparation:
     async def begin(self, request: ChatCompletionRequest, answer: Answer) -> None:
         """The prompt is whole, and known to fit, before any pixel is decoded."""
         check_token_ids(request, self._parts.checkpoint.vocab_size)
-        grammar = await asyncio.to_thread(find_grammar, request) if is_structured(request) else ""
+        grammar = await self._grammar(request)
         async with self._parts.media.open(self._wanted(request)) as media:
             prompt = await self._prompt(request, media)
             room = self.room_for_answer(prompt)
@@ -71,10 +73,16 @@ class ChatPreparation:
             )
         return room
 
+    async def _grammar(self, request: ChatCompletionRequest) -> str:
+        if not is_structured(request):
+            return ""
+        marks_are_tokens = self._parts.prompts.has_token(CALL_BEGIN)
+        return await asyncio.to_thread(find_grammar, request, marks_are_tokens)
+
     def _wanted(self, request: ChatCompletionRequest) -> list[MediaRequest]:
         limits = self._parts.settings.limit_mm_per_prompt
         return media_requests(request, limits, self._parts.checkpoint.tiles)
 
     async def _prompt(self, request: ChatCompletionRequest, media: MediaBatch) -> PreparedPrompt:
         messages = chat_messages(request, media.planned)
-        return await self._parts.prompts.prepare(messages, ending(request))
+        return await self._parts.prompts.prepare(messages, ending(request), tools(request))

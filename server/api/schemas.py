@@ -16,6 +16,7 @@ MAX_STOP_CHARS = 256
 MAX_TILES = 64
 MAX_FRAMES = 128
 MAX_VIDEO_SECONDS = 86_400
+MAX_TOOLS = 128
 MAX_PRIORITY = 1_000_000
 MAX_CHOICES = 128
 MAX_LOGPROBS = 20
@@ -24,6 +25,8 @@ MAX_TOKENS = 1 << 20
 MAX_TEXT_CHARS = 1 << 20
 MAX_GRAMMAR_CHARS = 1 << 16
 MAX_GRAMMAR_CHOICES = 1024
+
+FUNCTION_NAME = r"^[a-zA-Z0-9_.-]{1,64}$"
 
 Detail = Literal["auto", "low", "high"]
 
@@ -103,9 +106,49 @@ TokenName = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]  # JSON's names are s
 Bias = Annotated[float, Field(ge=-100, le=100)]
 
 
+class FunctionSpec(Wire):
+    name: str = Field(pattern=FUNCTION_NAME)
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class Tool(Wire):
+    type: Literal["function"]
+    function: FunctionSpec
+
+
+class FunctionName(Wire):
+    name: str = Field(pattern=FUNCTION_NAME)
+
+
+class NamedTool(Wire):
+    type: Literal["function"]
+    function: FunctionName
+
+
+class CalledFunctionContent(Wire):
+    name: str = Field(pattern=FUNCTION_NAME)
+    arguments: str
+
+
+class ToolCallContent(Wire):
+    """A call that the model made in an earlier turn."""
+
+    id: str = Field(max_length=256)
+    type: Literal["function"]
+    function: CalledFunctionContent
+
+
 class Message(Wire):
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Content
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: Content | None = None
+    tool_calls: list[ToolCallContent] | None = Field(None, max_length=MAX_TOOLS)
+    tool_call_id: str | None = Field(None, max_length=256)
+
+    @property
+    def parts(self) -> list[ContentPart]:
+        return self.content or []
 
 
 class StreamOptions(Wire):
@@ -200,6 +243,9 @@ class ChatCompletionRequest(Wire):
     return_token_ids: bool | None = None
     response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = None
+    tools: list[Tool] | None = Field(None, max_length=MAX_TOOLS)
+    tool_choice: Literal["auto", "none", "required"] | NamedTool | None = None
+    parallel_tool_calls: bool | None = None
     priority: int | None = Field(None, ge=-MAX_PRIORITY, le=MAX_PRIORITY)
     cache_salt: str | None = Field(None, max_length=256, pattern=r"^[^\r\n]*$")
     user: str | None = Field(None, max_length=4096)
@@ -208,3 +254,8 @@ class ChatCompletionRequest(Wire):
     service_tier: str | None = None
     mm_processor_kwargs: ProcessorBounds | None = None
     media_io_kwargs: ProcessorBounds | None = None
+
+    @property
+    def usable_tools(self) -> list[Tool]:
+        """Those that the model is told of."""
+        return [] if self.tool_choice == "none" else self.tools or []

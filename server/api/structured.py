@@ -17,26 +17,32 @@ from server.api.schemas import (
     ResponseFormat,
     StructuredOutputs,
 )
+from server.api.tool_grammar import JSON_STYLE, tool_grammar
 from server.errors import InvalidRequestError
 
 _MAX_PROBLEM_CHARS = 200
-# As Python's json.dumps spaces it. Free white space would let a model write it for ever.
-_STYLE: Any = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 _ANY_OBJECT = {"type": "object"}
 
 Wanted = tuple[str, str]  # (the field, llguidance's grammar)
 
 
 def is_structured(request: ChatCompletionRequest) -> bool:
-    return request.response_format is not None or request.structured_outputs is not None
+    wishes = (request.response_format, request.structured_outputs, request.tools)
+    return any(wish is not None for wish in wishes)
 
 
-def find_grammar(request: ChatCompletionRequest) -> str:
+def find_grammar(request: ChatCompletionRequest, marks_are_tokens: bool) -> str:
     """The grammar that the answer must obey; empty for none. Raises InvalidRequestError.
+
+    `marks_are_tokens`: the vocabulary has the marks of tool calls.
 
     Takes milliseconds for large schemas: call it off the event loop.
     """
-    wanted = [*_of_format(request.response_format), *_of_outputs(request.structured_outputs)]
+    wanted = [
+        *_of_format(request.response_format),
+        *_of_outputs(request.structured_outputs),
+        *_of_tools(request, marks_are_tokens),
+    ]
     if len(wanted) > 1:
         raise InvalidRequestError(
             f"{wanted[0][0]} and {wanted[1][0]} exclude each other; send one of them.",
@@ -81,6 +87,16 @@ def _of_outputs(wish: StructuredOutputs | None) -> Iterator[Wanted]:
         yield f"{param}.grammar", _lark(wish.grammar, f"{param}.grammar")
 
 
+def _of_tools(request: ChatCompletionRequest, marks_are_tokens: bool) -> Iterator[Wanted]:
+    """What the model may call freely is only checked, as far as schemas go."""
+    for index, tool in enumerate(request.tools or ()):
+        schema = {**_ANY_OBJECT, **(tool.function.parameters or {})}
+        param = f"tools[{index}].function.parameters"
+        _check(param, _json(schema, param, is_lenient=not tool.function.strict))
+    if grammar := tool_grammar(request, marks_are_tokens):
+        yield "tool_choice", LLMatcher.grammar_from_lark(grammar)
+
+
 def _parsed(schema: dict[str, Any] | str, param: str) -> Any:
     """vLLM takes a schema as text too."""
     if isinstance(schema, dict):
@@ -91,10 +107,12 @@ def _parsed(schema: dict[str, Any] | str, param: str) -> Any:
         raise _refusal(param, "The schema is not valid JSON.") from None
 
 
-def _json(schema: Any, param: str) -> str:
+def _json(schema: Any, param: str, *, is_lenient: bool = False) -> str:
+    """`is_lenient`: keywords that cannot be enforced are left out."""
     if len(json.dumps(schema)) > MAX_GRAMMAR_CHARS:
         raise _refusal(param, f"The schema is longer than {MAX_GRAMMAR_CHARS} characters.")
-    return LLMatcher.grammar_from_json_schema(schema, overrides=_STYLE)
+    options: Any = JSON_STYLE | {"lenient": is_lenient}
+    return LLMatcher.grammar_from_json_schema(schema, overrides=options)
 
 
 def _one_of(choices: list[str]) -> str:

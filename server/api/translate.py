@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from model_runtime.checkpoint import GenerationDefaults, TileProcessing
 from model_runtime.protocol import SamplingParams
@@ -16,7 +16,7 @@ from server.api.schemas import (
 )
 from server.errors import InvalidRequestError, MediaError, NotFoundError
 from server.media.types import MediaRequest, PlannedMedia
-from server.prompt.types import ChatMessage, Ending, MediaPart, TextPart
+from server.prompt.types import CalledFunction, ChatMessage, Ending, MediaPart, TextPart
 from server.settings import MediaLimits
 
 T = TypeVar("T")
@@ -40,7 +40,7 @@ def media_requests(
     media = [
         _media_request(part, f"messages[{i}].content[{j}]", bounds, tiles)
         for i, message in enumerate(request.messages)
-        for j, part in enumerate(message.content)
+        for j, part in enumerate(message.parts)
         if not isinstance(part, TextContent)
     ]
     for kind, limit in (("image", limits.image), ("video", limits.video)):
@@ -60,6 +60,11 @@ def chat_messages(
     """The conversation with its media in their places."""
     planned = iter(media)
     return [_chat_message(message, planned) for message in request.messages]
+
+
+def tools(request: ChatCompletionRequest) -> list[dict[str, Any]]:
+    """As the client wrote them, for the prompt."""
+    return [tool.model_dump(exclude_none=True) for tool in request.usable_tools]
 
 
 def ending(request: ChatCompletionRequest) -> Ending:
@@ -197,6 +202,11 @@ def _chat_message(message: Message, planned: Iterator[PlannedMedia]) -> ChatMess
     """`developer` is OpenAI's newer word for system."""
     parts = [
         TextPart(part.text) if isinstance(part, TextContent) else MediaPart(next(planned))
-        for part in message.content
+        for part in message.parts
     ]
-    return ChatMessage("system" if message.role == "developer" else message.role, parts)
+    role = "system" if message.role == "developer" else message.role
+    calls = [
+        CalledFunction(call.function.name, call.function.arguments)
+        for call in message.tool_calls or ()
+    ]
+    return ChatMessage(role, parts, calls)

@@ -37,15 +37,13 @@ _REQUEST: dict[str, tuple[Any, ...]] = {
     "reasoning_effort": ("none",),
     "return_tokens_as_token_ids": (False,),
     "revision": (),
-    "tool_choice": ("none",),
-    "tools": ([],),
     "truncate_prompt_tokens": (),
     "trust_remote_code": (False,),
     "use_beam_search": (False,),
     "verbosity": ("medium",),
     "web_search_options": (),
 }
-_MESSAGE: dict[str, tuple[Any, ...]] = {"audio": (), "function_call": (), "tool_calls": ([],)}
+_MESSAGE: dict[str, tuple[Any, ...]] = {"audio": (), "function_call": ()}
 _MEDIA: dict[str, tuple[Any, ...]] = {
     "file_id": (),
     "max_frames": (),

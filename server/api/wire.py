@@ -1,7 +1,8 @@
 """Domain → wire: the JSON of completions, chunks, usage and errors. Pure functions."""
 
 import time
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,7 @@ import msgspec
 from model_runtime.protocol import TokenLogprobs
 from server.api.answer import Answer
 from server.api.logprobs import TokenBytes, chat_logprobs
+from server.api.tool_wire import CallDeltas, whole_message
 from server.engine.types import TextDelta
 from server.errors import ApiError
 
@@ -45,9 +47,12 @@ class CompletionWire:
         *,
         with_usage: bool = False,
         with_token_ids: bool = False,
+        with_calls: bool = False,
         token_bytes: TokenBytes | None = None,
     ) -> None:
-        """`token_bytes`: given when log-probabilities are asked for."""
+        """`with_calls`: answers may hold tool calls. `token_bytes`: given when log-probabilities
+        are asked for."""
+        self._calls: dict[int, CallDeltas] | None = defaultdict(CallDeltas) if with_calls else None
         self._head = {"id": f"chatcmpl-{request_id}", "created": int(time.time()), "model": model}
         self._null_usage: dict[str, Any] = {"usage": None} if with_usage else {}
         self._token_bytes = token_bytes
@@ -69,8 +74,16 @@ class CompletionWire:
         nothing_yet = TextDelta("", 0, index=index)
         return self._chunk({"role": "assistant", "content": ""}, nothing_yet)
 
-    def chunk(self, delta: TextDelta, usage: dict[str, Any] | None = None) -> bytes:
+    def chunks(self, delta: TextDelta, usage: dict[str, Any] | None = None) -> Iterator[bytes]:
         """`usage`: so far, when it is wanted with every chunk."""
+        if self._calls is None:
+            yield self._text_chunk(delta, usage)
+            return
+        for content, goes_with in self._calls[delta.index].split(delta):
+            reason = self._calls[delta.index].finish_reason(goes_with)
+            yield self._chunk(content, goes_with, usage, reason)
+
+    def _text_chunk(self, delta: TextDelta, usage: dict[str, Any] | None) -> bytes:
         is_plain = delta.finish_reason is None and not delta.index and not delta.logprobs
         if is_plain and usage is None and not self._with_token_ids:
             return self._before + msgspec.json.encode(delta.text) + self._after
@@ -82,23 +95,29 @@ class CompletionWire:
         )
 
     def _choice(self, index: int, choice: Choice) -> dict[str, Any]:
-        content = "".join(choice.texts)
+        text = "".join(choice.texts)
+        message = {"content": text} if self._calls is None else whole_message(text)
+        has_called = "tool_calls" in message and choice.finish_reason == "stop"
         return {
             "index": index,
-            "message": {"role": "assistant", "content": content, "refusal": None},
+            "message": {"role": "assistant", **message, "refusal": None},
             "logprobs": self._logprobs(choice.scores),
-            "finish_reason": choice.finish_reason,
+            "finish_reason": "tool_calls" if has_called else choice.finish_reason,
             **self._ids(choice.token_ids),
         }
 
     def _chunk(
-        self, content: dict[str, str], delta: TextDelta, usage: dict[str, Any] | None = None
+        self,
+        content: dict[str, Any],
+        delta: TextDelta,
+        usage: dict[str, Any] | None = None,
+        finish_reason: str | None = None,
     ) -> bytes:
         choice = {
             "index": delta.index,
             "delta": content,
             "logprobs": self._logprobs(delta.logprobs) if delta.logprobs else None,
-            "finish_reason": delta.finish_reason,
+            "finish_reason": finish_reason or delta.finish_reason,
             **self._ids(delta.token_ids),
         }
         head = {**self._head, "object": "chat.completion.chunk"}

@@ -7,18 +7,17 @@ between two control tokens is encoded as one string, so merges across the border
 """
 
 import asyncio
-import re
-import secrets
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from model_runtime.checkpoint import Checkpoint
 from model_runtime.protocol import MediaSpan
 from server.errors import ContextLengthError
 from server.media.types import PlannedMedia, PlannedTiles
 from server.prompt.detokenizer import IncrementalDetokenizer
+from server.prompt.stand_ins import StandIns
 from server.prompt.template import ChatTemplate
 from server.prompt.tokens import PromptTokenizer
+from server.prompt.tools import Tools, with_tools
 from server.prompt.types import ChatMessage, Ending, MediaPart, PreparedPrompt, TextPart
 
 LONG_TEXT_CHARS = 8_000  # beyond this, tokenising takes milliseconds: off the event loop
@@ -36,30 +35,42 @@ class PromptBuilder:
         self.num_neutralised = 0  # control tokens that users typed and that stayed text
 
     async def prepare(
-        self, messages: Sequence[ChatMessage], ending: Ending = "generation_prompt"
+        self,
+        messages: Sequence[ChatMessage],
+        ending: Ending = "generation_prompt",
+        tools: Tools = (),
     ) -> PreparedPrompt:
         """`build`, off the event loop when the text is long."""
-        if sum(map(len, _texts(messages))) > LONG_TEXT_CHARS:
-            return await asyncio.to_thread(self.build, messages, ending)
+        if tools or sum(map(len, _texts(messages))) > LONG_TEXT_CHARS:
+            return await asyncio.to_thread(self.build, messages, ending, tools)
         return self.build(messages, ending)
 
     def build(
-        self, messages: Sequence[ChatMessage], ending: Ending = "generation_prompt"
+        self,
+        messages: Sequence[ChatMessage],
+        ending: Ending = "generation_prompt",
+        tools: Tools = (),
     ) -> PreparedPrompt:
-        """Raises ContextLengthError or InvalidRequestError; both name `messages`."""
+        """Raises ContextLengthError or InvalidRequestError; both name `messages`.
+
+        `tools`: functions that the model may call, as the client wrote them.
+        """
+        if not self._template.knows_tools:
+            messages, tools = with_tools(messages, tools), ()
         self._refuse_hopeless(messages)
-        texts: dict[str, str] = {}
+        stand_ins = StandIns()
         rendered = self._template.render(
-            _template_messages(messages, texts),
+            stand_ins.in_messages(messages),
             add_generation_prompt=ending == "generation_prompt",
+            tools=[stand_ins.in_json(tool) for tool in tools],
         )
         if ending == "open":
-            rendered = _cut_after(list(texts)[-1], rendered)
+            rendered = stand_ins.cut_after_last(rendered)
         assembly = _Assembly(self._tokens, self._context_id, self._tokens_per_tile)
-        self._assemble(assembly, rendered, texts, _media(messages))
+        self._assemble(assembly, stand_ins.split(rendered), _media(messages))
         prompt = assembly.finish()
         self._refuse_long(len(prompt.token_ids))
-        self.num_neutralised += sum(map(self._tokens.count_control, texts.values()))
+        self.num_neutralised += sum(map(self._tokens.count_control, stand_ins.texts))
         return prompt
 
     def detokenizer(self, skip_special_tokens: bool = True) -> IncrementalDetokenizer:
@@ -71,6 +82,10 @@ class PromptBuilder:
     def token_bytes(self, token_id: int) -> bytes:
         """What a token stands for; of a control token, its name."""
         return self._tokens.token_bytes(token_id)
+
+    def has_token(self, text: str) -> bool:
+        """One token of the vocabulary is this text."""
+        return self._tokens.tokenizer.token_to_id(text) is not None
 
     async def encode(self, text: str) -> list[int]:
         """Ids of plain text, in which nothing becomes a control token."""
@@ -96,14 +111,13 @@ class PromptBuilder:
     def _assemble(
         self,
         assembly: "_Assembly",
-        rendered: str,
-        texts: dict[str, str],
+        pieces: list[tuple[str, bool]],
         media: Iterator[PlannedMedia],
     ) -> None:
         special = self._tokens.special_tokens
-        for piece, is_user_text in _split_at(rendered, texts):
+        for piece, is_user_text in pieces:
             if is_user_text:
-                assembly.add_text(texts[piece])
+                assembly.add_text(piece)
                 continue
             for text, is_control in self._tokens.split_control(piece):
                 if text in (special.image_context, special.video):
@@ -193,45 +207,3 @@ def _texts(messages: Sequence[ChatMessage]) -> Iterator[str]:
 
 def _media(messages: Sequence[ChatMessage]) -> Iterator[PlannedMedia]:
     return (part.media for m in messages for part in m.parts if isinstance(part, MediaPart))
-
-
-def _template_messages(
-    messages: Sequence[ChatMessage], texts: dict[str, str]
-) -> list[dict[str, Any]]:
-    """The messages as the template expects them, with an unguessable stand-in for each text.
-
-    `texts` is filled with stand-in → text.
-    """
-
-    def item(part: TextPart | MediaPart) -> dict[str, str]:
-        if isinstance(part, MediaPart):
-            return {"type": part.media.kind}
-        stand_in = f"text-{secrets.token_hex(16)}"
-        texts[stand_in] = part.text
-        return {"type": "text", "text": stand_in}
-
-    rendered: list[dict[str, Any]] = []
-    for message in messages:
-        items = [item(part) for part in message.parts if not _is_empty(part)]
-        has_media = any(entry["type"] != "text" for entry in items)
-        content = items if has_media else "".join(entry["text"] for entry in items)
-        rendered.append({"role": message.role, "content": content})
-    return rendered
-
-
-def _cut_after(last_text: str, rendered: str) -> str:
-    """The last message stays open: what the template writes after it is left out."""
-    end = rendered.rindex(last_text) + len(last_text)
-    return rendered[:end]
-
-
-def _is_empty(part: TextPart | MediaPart) -> bool:
-    return isinstance(part, TextPart) and not part.text
-
-
-def _split_at(rendered: str, texts: dict[str, str]) -> list[tuple[str, bool]]:
-    """Pieces of the rendered template, each with whether it stands for user text."""
-    if not texts:
-        return [(rendered, False)]
-    pieces = re.split("(" + "|".join(texts) + ")", rendered)
-    return [(piece, piece in texts) for piece in pieces if piece]

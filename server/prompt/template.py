@@ -4,10 +4,12 @@ The environment is that of transformers' `apply_chat_template`, so templates mea
 """
 
 import json
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NoReturn
 
 import jinja2
+from jinja2 import meta
 from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -27,12 +29,20 @@ class ChatTemplate:
         environment.globals["raise_exception"] = _raise_exception
         environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
         self._template = environment.from_string(source)
+        names = meta.find_undeclared_variables(environment.parse(source))
+        self.knows_tools = "tools" in names
 
-    def render(self, messages: list[dict[str, Any]], *, add_generation_prompt: bool) -> str:
+    def render(
+        self,
+        messages: list[dict[str, Any]],
+        *,
+        add_generation_prompt: bool,
+        tools: Sequence[dict[str, Any]] = (),
+    ) -> str:
         """Raises InvalidRequestError when the template refuses the conversation."""
         try:
             text = self._template.render(
-                messages=messages, add_generation_prompt=add_generation_prompt
+                messages=messages, add_generation_prompt=add_generation_prompt, tools=tools or None
             )
         except jinja2.TemplateError as error:
             raise InvalidRequestError(

@@ -22,11 +22,23 @@ class MediaPart:
 
 
 @dataclass(frozen=True, slots=True)
+class CalledFunction:
+    """A call that the model made in an earlier turn. `arguments`: JSON."""
+
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
 class ChatMessage:
-    """One turn. Parts keep the client's order; media and text may interleave."""
+    """One turn. Parts keep the client's order; media and text may interleave.
+
+    The results of calls are turns of the role `tool`, in the order of the calls.
+    """
 
     role: str
     parts: Sequence[TextPart | MediaPart]
+    calls: Sequence[CalledFunction] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,12 @@ MESSAGE_ROWS: list[Row] = [
     ("O05-string", {"messages": ["hi"]}, TYPE, "messages[0]"),
     ("O05-no-role", {"messages": [{"content": "x"}]}, MISSING, "messages[0].role"),
     ("O05-root", {"messages": [{"role": "root", "content": "x"}]}, VALUE, "messages[0].role"),
-    ("O05-tool", {"messages": [{"role": "tool", "content": "x"}]}, VALUE, "messages[0].role"),
+    (
+        "O20",
+        {"messages": [{"role": "tool", "content": "x"}]},
+        MISSING,
+        "messages[0].tool_call_id",
+    ),
     ("O06-missing", {"messages": [{"role": "user"}]}, MISSING, "messages[0].content"),
     ("O06-null", user(None), TYPE, "messages[0].content"),
     ("O06-number", user(5), TYPE, "messages[0].content"),
@@ -102,13 +107,7 @@ MESSAGE_ROWS: list[Row] = [
         "media_too_many",
         "messages",
     ),
-    ("O19", {"messages": [{"role": "assistant", "content": None}]}, TYPE, "messages[0].content"),
-    (
-        "tool-calls",
-        {"messages": [{"role": "assistant", "content": "x", "tool_calls": [{}]}]},
-        UNSUPPORTED,
-        "messages[0].tool_calls",
-    ),
+    ("O19", {"messages": [{"role": "assistant", "content": None}]}, VALUE, "messages[0].content"),
     (
         "video-both",
         part(type="video_url", video_url={"url": "http://h/", "fps": 1, "num_frames": 2}),
@@ -196,9 +195,7 @@ _BAD_VALUES: dict[str, list[Any]] = {
     "allowed_token_ids": [[]],
 }
 _UNSUPPORTED: dict[str, list[Any]] = {
-    "tools": [[{"type": "function"}]],
     "functions": [[{}]],
-    "tool_choice": ["auto", "required"],
     "guided_json": [{}],
     "guided_regex": ["a"],
     "best_of": [2],
@@ -341,6 +338,7 @@ FINE_FIELDS: list[dict[str, Any]] = [
     {"foo": 1, "__proto__": {}, "model_config": 1},
     {"n": None, "temperature": None, "stream": None, "max_tokens": None, "stop": None},
     {"store": True, "metadata": {"a": "b"}, "service_tier": "auto", "parallel_tool_calls": True},
+    {"tool_choice": "auto", "parallel_tool_calls": False},
     {"n": 1, "logprobs": False, "tools": [], "tool_choice": "none", "logit_bias": {}},
     {"n": 2, "logprobs": True, "top_logprobs": 20, "logit_bias": {"7": -100, "08": 0.5}},
     {"prompt_logprobs": 0, "bad_words": ["no", " "], "allowed_token_ids": [1], "logprobs": False},

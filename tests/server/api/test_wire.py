@@ -16,16 +16,16 @@ def test_chunks_byte_for_byte() -> None:
     head = f'data: {{{head_of(wire)},"object":"chat.completion.chunk","choices":[{{"index":0,'
     first = '"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]}\n\n'
     assert wire.first_chunk(0).decode() == head + first
-    text = wire.chunk(TextDelta('a "\n\u2028👋\0', 1)).decode()
+    text = b"".join(wire.chunks(TextDelta('a "\n\u2028👋\0', 1))).decode()
     delta = '"delta":{"content":"a \\"\\n\u2028👋\\u0000"},"logprobs":null,"finish_reason":null}]}'
     assert text == f"{head}{delta}\n\n"
-    end = wire.chunk(TextDelta("", 0, "stop")).decode()
+    end = b"".join(wire.chunks(TextDelta("", 0, "stop"))).decode()
     assert end == head + '"delta":{},"logprobs":null,"finish_reason":"stop"}]}\n\n'
 
 
 def test_a_model_name_cannot_confuse_the_template() -> None:
     wire = CompletionWire("1", 'a\0"\\u0000"')
-    chunk = json.loads(wire.chunk(TextDelta("x", 1)).removeprefix(b"data: "))
+    chunk = json.loads(b"".join(wire.chunks(TextDelta("x", 1))).removeprefix(b"data: "))
     assert chunk["model"] == 'a\0"\\u0000"'
     assert chunk["choices"][0]["delta"] == {"content": "x"}
 
