@@ -53,7 +53,14 @@ def parse_web_url(url: str, param: str) -> WebUrl:
     except ValueError as error:
         raise invalid_url(param) from error
     scheme = parts.scheme.lower()
-    if "@" in parts.netloc or not parts.netloc.isascii() or not _is_host(host) or port == 0:
+    is_bracketed = "[" in parts.netloc
+    if (
+        "@" in parts.netloc
+        or not parts.netloc.isascii()
+        or is_bracketed != (":" in host)
+        or not _is_host(host)
+        or port == 0
+    ):
         raise invalid_url(param)
     target = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~-._")
     if parts.query:
@@ -64,7 +71,7 @@ def parse_web_url(url: str, param: str) -> WebUrl:
 def _is_host(host: str) -> bool:
     if ":" in host:
         try:
-            return ip_address(host).version == 6
+            return ip_address(host).version == 6 and "%" not in host  # a zone is this machine's
         except ValueError:
             return False
     return bool(_HOST.match(host))
