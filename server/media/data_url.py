@@ -15,11 +15,11 @@ def read_data_url(request: MediaRequest, max_bytes: int, max_frames: int) -> lis
 
     Raises MediaError: media_url_invalid, media_unsupported_type, media_too_large.
     """
-    head, comma, payload = request.url[len("data:") :].partition(",")
+    start, head, comma, payload = _parts(request.url)
     media_type, *parameters = (part.strip().lower() for part in head.split(";"))
-    if not comma:
+    if start != "data:" or not comma:
         raise invalid_url(request.param)
-    _check_type(media_type, request)
+    _check_type(media_type if head else "text/plain", request)
     if not parameters or parameters[-1] != "base64":
         raise invalid_url(request.param)
     is_frame_list = media_type in _FRAME_LIST_TYPES
@@ -41,6 +41,11 @@ def read_data_url(request: MediaRequest, max_bytes: int, max_frames: int) -> lis
 
 def is_frame_list(url: str) -> bool:
     return url[:64].lower().startswith(tuple(f"data:{t};" for t in _FRAME_LIST_TYPES))
+
+
+def _parts(url: str) -> tuple[str, str, str, str]:
+    head, comma, payload = url.partition(",")
+    return head[:5].lower(), head[5:], comma, payload
 
 
 def _check_type(media_type: str, request: MediaRequest) -> None:

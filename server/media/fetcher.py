@@ -21,6 +21,7 @@ from server.media.types import MediaRequest
 from server.media.url import WebUrl, parse_web_url, scheme_of
 
 USER_AGENT = "internvl-server"
+_MAX_HEADER_BYTES = 64 << 10
 _REDIRECTS = {301, 302, 303, 307, 308}
 
 
@@ -84,6 +85,8 @@ class Fetcher:
         response = await self._pool.handle_async_request(self._http_request(url))
         try:
             headers = [(name.lower(), value) for name, value in response.headers]
+            if sum(len(name) + len(value) for name, value in headers) > _MAX_HEADER_BYTES:
+                raise _failed(request.param)
             if response.status in _REDIRECTS:
                 return b"", _single_location(headers, request.param)
             _check_answer(response.status, headers, request.param)
@@ -128,12 +131,12 @@ class Fetcher:
 
     def _next_hop(self, url: WebUrl, location: str, param: str) -> WebUrl:
         try:
-            target = urljoin(str(url), location)
+            target = urljoin(str(url), location)  # ValueError: no URL at all
             if scheme_of(target) not in ("http", "https"):
                 raise _failed(param)
             hop = parse_web_url(target, param)
             self._check_domain(hop, param)
-        except MediaError as error:
+        except (MediaError, ValueError) as error:
             raise _failed(param) from error
         if url.scheme == "https" and hop.scheme == "http":
             raise _failed(param)

@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 from server.errors import MediaError
 from server.media.types import MediaRequest
-from server.media.url import invalid_url
+from server.media.url import has_forbidden, invalid_url
 
 
 def read_local_file(request: MediaRequest, folder: str, max_bytes: int) -> bytes:
@@ -16,25 +16,17 @@ def read_local_file(request: MediaRequest, folder: str, max_bytes: int) -> bytes
     The file is opened first and checked through its descriptor, so swapping it for a link in
     between changes nothing; devices and pipes never block.
     """
-    parts = urlsplit(request.url)
-    if parts.netloc or not parts.path.startswith("/") or parts.path.startswith("//"):
-        raise invalid_url(request.param)
-    path, root = Path(unquote(parts.path)), Path(folder).resolve()
-    if "\0" in str(path) or not path.resolve().is_relative_to(root):
-        raise _blocked(request.param)
+    path, root = _path(request), Path(folder).resolve()
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
+        if not path.resolve().is_relative_to(root):
+            raise _blocked(request.param)
+        data = _read_inside(path, root, max_bytes)
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
         raise MediaError(
             "The file cannot be read.", param=request.param, code="media_fetch_failed"
         ) from error
-    try:
-        if not _is_regular_inside(fd, root):
-            raise _blocked(request.param)
-        with open(fd, "rb", closefd=False) as file:
-            data = file.read(max_bytes + 1)
-    finally:
-        os.close(fd)
+    if data is None:
+        raise _blocked(request.param)
     if len(data) > max_bytes:
         raise MediaError(
             f"The {request.kind} is larger than {max_bytes >> 20} MiB.",
@@ -44,9 +36,38 @@ def read_local_file(request: MediaRequest, folder: str, max_bytes: int) -> bytes
     return data
 
 
+def _path(request: MediaRequest) -> Path:
+    """Raises MediaError for what is no absolute path of this machine."""
+    try:
+        parts = urlsplit(request.url)
+    except ValueError as error:
+        raise invalid_url(request.param) from error
+    path = unquote(parts.path)
+    is_absolute = parts.path.startswith("/") and not parts.path.startswith("//")
+    if parts.netloc or not is_absolute or has_forbidden(request.url) or "\0" in path:
+        raise invalid_url(request.param)
+    return Path(path)
+
+
+def _read_inside(path: Path, root: Path, max_bytes: int) -> bytes | None:
+    """One byte more than `max_bytes` at most; None for what is no file inside. Raises OSError."""
+    if stat.S_ISSOCK(path.stat().st_mode):
+        return None  # cannot even be opened
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not _is_regular_inside(fd, root):
+            return None
+        with open(fd, "rb", closefd=False) as file:
+            return file.read(max_bytes + 1)
+    finally:
+        os.close(fd)
+
+
 def _is_regular_inside(fd: int, root: Path) -> bool:
     real = Path(os.path.realpath(f"/proc/self/fd/{fd}"))
-    return stat.S_ISREG(os.fstat(fd).st_mode) and real.is_relative_to(root)
+    is_of_the_kernel = real.is_relative_to("/proc") or real.is_relative_to("/sys")
+    is_regular = stat.S_ISREG(os.fstat(fd).st_mode) and not is_of_the_kernel
+    return is_regular and real.is_relative_to(root)
 
 
 def _blocked(param: str) -> MediaError:

@@ -37,14 +37,22 @@ class WebUrl:
 
 
 def scheme_of(url: str) -> str:
-    """The lower-case scheme, or "" when there is none."""
-    match = _SCHEME.match(url[:32])
+    """The lower-case scheme, or "" when there is none.
+
+    White space in or before it hides it from nobody: its own reader will refuse the URL.
+    """
+    match = _SCHEME.match(_FORBIDDEN.sub("", url[:32]))
     return match.group(1).lower() if match else ""
+
+
+def has_forbidden(url: str) -> bool:
+    """White space, control characters, backslashes: parsers disagree about them."""
+    return bool(_FORBIDDEN.search(url))
 
 
 def parse_web_url(url: str, param: str) -> WebUrl:
     """Raises MediaError `media_url_invalid`."""
-    if len(url) > MAX_URL_CHARS or _FORBIDDEN.search(url):
+    if len(url) > MAX_URL_CHARS or has_forbidden(url):
         raise invalid_url(param)
     try:
         parts = urlsplit(url)
@@ -54,13 +62,9 @@ def parse_web_url(url: str, param: str) -> WebUrl:
         raise invalid_url(param) from error
     scheme = parts.scheme.lower()
     is_bracketed = "[" in parts.netloc
-    if (
-        "@" in parts.netloc
-        or not parts.netloc.isascii()
-        or is_bracketed != (":" in host)
-        or not _is_host(host)
-        or port == 0
-    ):
+    if "@" in parts.netloc or not parts.netloc.isascii() or port == 0:
+        raise invalid_url(param)
+    if not _is_host(host) or is_bracketed != (":" in host):
         raise invalid_url(param)
     target = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~-._")
     if parts.query:
