@@ -34,13 +34,16 @@ class DecoderPool:
         self._idle: asyncio.Queue[_Decoder] = asyncio.Queue()
         self._all: set[_Decoder] = set()
         self._replacements: set[asyncio.Task[None]] = set()
+        self._is_stopped = False
 
     async def start(self) -> None:
         await asyncio.gather(*(self._add() for _ in range(self._num_decoders)))
 
     async def stop(self) -> None:
+        self._is_stopped = True
         for task in self._replacements:
             task.cancel()
+        await asyncio.gather(*self._replacements, return_exceptions=True)
         await asyncio.gather(*(decoder.kill() for decoder in self._all))
         self._all.clear()
 
@@ -56,7 +59,7 @@ class DecoderPool:
 
     async def _run(self, job: Job, timeout_s: float, param: str) -> Measured | DecodedTiles:
         started = time.monotonic()
-        decoder = await self._idle.get()
+        decoder = await self._living_decoder()
         self._on_wait(time.monotonic() - started)
         is_usable = False
         try:
@@ -75,9 +78,15 @@ class DecoderPool:
             raise MediaError(result.message, param=param, code=result.code)
         return result
 
+    async def _living_decoder(self) -> "_Decoder":
+        """One that died while it had nothing to do costs no request."""
+        while (decoder := await self._idle.get()).has_ended and not self._is_stopped:
+            self._give_back(decoder, is_usable=False)
+        return decoder
+
     def _give_back(self, decoder: "_Decoder", is_usable: bool) -> None:
         """Also on cancellation, when the decoder is still at work and must go."""
-        if is_usable:
+        if is_usable or self._is_stopped:
             self._idle.put_nowait(decoder)
             return
         task = asyncio.create_task(self._replace(decoder))
@@ -120,6 +129,10 @@ class _Decoder:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def has_ended(self) -> bool:
+        return self._process.returncode is not None
 
     async def run(self, job: Job) -> JobResult:
         """Raises ConnectionError or IncompleteReadError when the process dies."""

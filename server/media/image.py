@@ -14,6 +14,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from model_runtime.tiling import TileGrid, choose_grid
 from server.media.fast_resize import can_cut_fast, cut_tiles_fast
+from server.media.headers import TooManyPartsError, check_jpeg, check_png
 from server.media.jobs import (
     DecodedTiles,
     DecodeJob,
@@ -36,8 +37,9 @@ _DECODE_ERRORS = (  # Pillow raises all of these for damaged files
     EOFError,
     AttributeError,
     UnidentifiedImageError,
-    MemoryError,
 )
+
+_CHECKS = {"JPEG": check_jpeg, "PNG": check_png}
 
 _TURNS = {  # EXIF orientation → what makes it upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -103,6 +105,8 @@ def opened(data: bytes, limits: Limits) -> Iterator[Image.Image]:
     if form == "JPEG" and data.count(b"\xff\xda") > limits.max_jpeg_scans:
         raise MediaRefused("media_too_complex", "The JPEG has too many scans.")
     try:
+        if check_parts := _CHECKS.get(form):
+            check_parts(data)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data), formats=[form]) as image:
@@ -110,6 +114,8 @@ def opened(data: bytes, limits: Limits) -> Iterator[Image.Image]:
                 yield image
     except MediaRefused:
         raise
+    except TooManyPartsError as error:
+        raise MediaRefused("media_too_complex", "The image has too many parts.") from error
     except Image.DecompressionBombError as error:
         raise _too_large(limits) from error
     except _DECODE_ERRORS as error:
