@@ -64,7 +64,7 @@ class Outcome:
     code: str
     message: str
     seconds: float
-    loaded: LoadedMedia | None = None
+    loaded: LoadedMedia | None = field(default=None, repr=False)
 
 
 async def outcome(loader: MediaLoader, request: MediaRequest, within_s: float = 5.0) -> Outcome:
