@@ -6,6 +6,7 @@ presentation time where all packets have one of their own; else only their order
 """
 
 from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +52,7 @@ class ClipIndex:
 def read_index(packets: Any, stream: Any, limits: Limits) -> ClipIndex:
     """Raises MediaRefused beyond the limits, or when there is no frame."""
     num_frames, times, key_times = 0, set(), set()
-    for packet in packets:
+    for packet in _from_first_key(packets):
         if packet.is_keyframe and packet.pts is not None:
             key_times.add(packet.pts)
         if not _is_shown(packet, stream):
@@ -74,6 +75,18 @@ def read_index(packets: Any, stream: Any, limits: Limits) -> ClipIndex:
     if index.duration_s > limits.max_duration_s:
         raise MediaRefused("media_too_long", "The video is too long.")
     return index
+
+
+def _from_first_key(packets: Any) -> Iterator[Any]:
+    """What stands before the first key frame cannot be decoded, unless there is no key at all."""
+    leading: list[Any] = []
+    for packet in packets:
+        if packet.is_keyframe:
+            yield packet
+            yield from packets
+            return
+        leading.append(packet)
+    yield from leading
 
 
 def _is_shown(packet: Any, stream: Any) -> bool:

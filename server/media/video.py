@@ -11,6 +11,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.stream import Disposition
 from av.video.frame import VideoFrame
 from PIL import Image
 
@@ -36,8 +37,10 @@ def measure_video(source: MediaSource) -> Measured:
     """Which frames will be shown; each is one tile."""
     with _open(source) as container:
         stream = _video_stream(container)
-        index = read_index(_until_broken(container.demux(stream)), stream, source.limits)
         num_pixels = stream.codec_context.width * stream.codec_context.height
+        if num_pixels > source.limits.max_video_pixels:
+            raise _too_large(source.limits)
+        index = read_index(_until_broken(container.demux(stream)), stream, source.limits)
     frames = _wanted_frames(source, index)
     return Measured([1] * len(frames), num_pixels, frames)
 
@@ -201,9 +204,10 @@ def _open(source: MediaSource) -> Any:
 
 
 def _video_stream(container: Any) -> Any:
-    if not container.streams.video:
+    films = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not films:
         raise undecodable("video")
-    stream = container.streams.video[0]
+    stream = films[0]
     if stream.codec.canonical_name not in _CODECS:
         raise MediaRefused(
             "media_unsupported_codec",
