@@ -85,11 +85,24 @@ def _add_sound(output: Any, stream: Any, seconds: float) -> None:
     output.mux(stream.encode())
 
 
+_TURNS = {  # the upper left four numbers of a display matrix
+    90: (0, 1, -1, 0),
+    180: (-1, 0, 0, -1),
+    270: (0, -1, 1, 0),
+}
+
+
 def rotated(mp4: bytes) -> bytes:
     """The clip with a display matrix of 90 degrees in its track header, as phones write it."""
+    return turned(mp4, 90)
+
+
+def turned(mp4: bytes, degrees: int) -> bytes:
+    """To be shown turned clockwise."""
     at = mp4.index(b"tkhd") + 4
     matrix = at + 4 + 4 * 5 + 8 + 8  # version 0: times, id, reserved, duration, reserved, volume…
-    turn = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
+    a, b, c, d = (value << 16 for value in _TURNS[degrees])
+    turn = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
     identity = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
     assert mp4[matrix : matrix + 36] == identity
     return mp4[:matrix] + turn + mp4[matrix + 36 :]
