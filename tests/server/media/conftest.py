@@ -1,5 +1,4 @@
-from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -43,33 +42,6 @@ async def load_all(loader: MediaLoader, requests: Sequence[MediaRequest]) -> lis
 async def load(loader: MediaLoader, request: MediaRequest) -> LoadedMedia:
     (media,) = await load_all(loader, [request])
     return media
-
-
-@pytest.fixture
-async def loader() -> AsyncIterator[MediaLoader]:
-    """Loopback is allowed, as an operator allows a private media server."""
-    loader = MediaLoader(SETTINGS, PROCESSING)
-    await loader.start()
-    yield loader
-    await loader.stop()
-
-
-@pytest.fixture
-async def exact_loader() -> AsyncIterator[MediaLoader]:
-    """JPEGs too as transformers cuts them."""
-    loader = MediaLoader(replace(SETTINGS, exact_resize=True), PROCESSING)
-    await loader.start()
-    yield loader
-    await loader.stop()
-
-
-@pytest.fixture
-async def strict_loader() -> AsyncIterator[MediaLoader]:
-    """As shipped: nothing private."""
-    loader = MediaLoader(MediaSettings(), PROCESSING)
-    await loader.start()
-    yield loader
-    await loader.stop()
 
 
 @pytest.fixture
