@@ -20,6 +20,7 @@ from server.api.connection import ClientGoneError
 from server.api.document import document
 from server.api.parts import Parts
 from server.api.prepare import ChatPreparation
+from server.api.responses.service import ResponsesService
 from server.api.tokenize import TokenizeService
 from server.api.wire import error_body
 from server.engine.types import Engine
@@ -101,9 +102,11 @@ def _add_routes(
 ) -> None:
     chat = ChatService(parts, answering, preparation)
     tokenizing = TokenizeService(parts, answering, preparation)
+    responses = ResponsesService(parts, answering, preparation)
     catalog = Catalog(parts)
     posts = {
         "/v1/chat/completions": chat.handle,
+        "/v1/responses": responses.create,
         "/tokenize": tokenizing.tokenize,
         "/detokenize": tokenizing.detokenize,
     }
@@ -111,12 +114,15 @@ def _add_routes(
         "/version": catalog.version,
         "/v1/models": catalog.models,
         "/v1/models/{model:path}": catalog.model,
+        "/v1/responses/{response_id}": responses.retrieve,
+        "/v1/responses/{response_id}/input_items": responses.input_items,
         "/livez": catalog.livez,
         "/readyz": catalog.readyz,
         "/health": catalog.readyz,
         "/metrics": catalog.metrics,
     }
-    for method, routes in (("POST", posts), ("GET", gets)):
+    deletes = {"/v1/responses/{response_id}": responses.delete}
+    for method, routes in (("POST", posts), ("GET", gets), ("DELETE", deletes)):
         for path, handler in routes.items():
             endpoint = _endpoint(handler, parts.media.budget)
             app.add_api_route(path, endpoint, methods=[method])
@@ -175,7 +181,7 @@ def _add_middleware(app: FastAPI, settings: ServerSettings) -> None:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.allowed_origins,
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "X-Request-Id"],
         )
     app.add_middleware(RequestContext)

@@ -164,5 +164,10 @@ def event(content: dict[str, Any]) -> bytes:
     return b"data: " + dumps(content) + b"\n\n"
 
 
+def named_event(name: str, content: dict[str, Any]) -> bytes:
+    """One server-sent event with its name."""
+    return b"event: " + name.encode() + b"\n" + event(content)
+
+
 def dumps(content: dict[str, Any]) -> bytes:
     return msgspec.json.encode(content)
