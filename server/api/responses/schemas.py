@@ -1,11 +1,8 @@
-"""The wire types of POST /v1/responses, as OpenAI's clients write them.
-
-Unlike chat's, they take no unknown fields: what is not here is refused by name.
-"""
+"""The wire types of POST /v1/responses, as OpenAI's clients write them."""
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
 from server.api.schemas import (
@@ -18,8 +15,8 @@ from server.api.schemas import (
     MAX_TOOLS,
     MAX_VIDEO_SECONDS,
     Detail,
-    Wire,
 )
+from server.api.strict import Strict, type_tag
 
 MAX_ID_CHARS = 256
 MAX_METADATA = 16
@@ -27,12 +24,6 @@ MAX_METADATA = 16
 ItemId = Annotated[str, Field(max_length=MAX_ID_CHARS)]
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
 Nothing = Annotated[list[Any], Field(max_length=0)]
-
-
-class Strict(Wire):
-    """No unknown fields either."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
 
 
 class InputText(Strict):
@@ -65,12 +56,6 @@ class InputVideo(Strict):
     fps: float | None = Field(None, gt=0, le=60)
     start: float | None = Field(None, ge=0, le=MAX_VIDEO_SECONDS)
     end: float | None = Field(None, gt=0, le=MAX_VIDEO_SECONDS)
-
-
-def type_tag(value: Any) -> str | None:
-    """Tags begin with `#`, so that no path of an error mistakes them for fields."""
-    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
-    return f"#{kind}" if isinstance(kind, str) else None
 
 
 def _item_tag(value: Any) -> str | None:
