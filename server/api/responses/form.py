@@ -56,6 +56,8 @@ class ResponsesFormat:
         yield self._event(body["status"], {"response": body})
 
     def failure(self, error: ApiError) -> bytes:
+        if self._output.items:
+            self._output.finish("incomplete")
         problem = {"code": "server_error", "message": error.message}
         return self._event("failed", {"response": self._body("failed") | {"error": problem}})
 

@@ -568,12 +568,9 @@ def test_anthropic_client_hears_of_failures_in_streams(tiny_checkpoint: Path) ->
 
 def test_anthropic_client_calls_tools(worker_url: str) -> None:
     """With a real worker: what is demanded is called."""
-    schema = {"type": "object", "properties": {"city": {"enum": ["Köln", "Rom"]}}}
+    schema: Any = {"type": "object", "properties": {"city": {"enum": ["Köln", "Rom"]}}}
     schema |= {"required": ["city"], "additionalProperties": False}
-    tool: Any = {
-        **WEATHER,
-        "input_schema": {**schema, "required": ["city"], "additionalProperties": False},
-    }
+    tool: Any = {**WEATHER, "input_schema": schema}
     with anthropic.Anthropic(base_url=worker_url, api_key="none") as client:
         with client.messages.stream(
             model="tiny",

@@ -153,6 +153,7 @@ def test_an_engine_failure_is_a_500_or_the_last_event(tiny_checkpoint: Path) -> 
         failed = told[-1]["response"]
         assert failed["status"] == "failed" and failed["error"]["code"] == "server_error"
         assert "engine stopped" in failed["error"]["message"]
+        assert failed["output"][0]["status"] == "incomplete"
         assert httpx.get(f"{url}/v1/responses/{failed['id']}").status_code == 404
 
 
