@@ -15,7 +15,7 @@ from server.api.prepare import ChatPreparation
 from server.api.responses.form import ResponsesFormat
 from server.api.responses.output import is_json
 from server.api.responses.schemas import InputItem, ResponsesRequest
-from server.api.responses.store import ResponseStore, StoredResponse, message_bytes
+from server.api.responses.store import ResponseStore, StoredResponse
 from server.api.responses.translate import Asked, parse_responses_request
 from server.api.schemas import FUNCTION_NAME, Message
 from server.api.translate import check_model
@@ -23,6 +23,7 @@ from server.api.wire import dumps
 from server.errors import InvalidRequestError, UnsupportedParameterError
 
 MAX_LISTED = 100
+_ANSWER_BYTES = 1 << 20  # room for what will be said
 _PREFIXES = {"message": "msg", "function_call": "fc", "function_call_output": "fco"}
 
 
@@ -40,13 +41,13 @@ class ResponsesService:
         asked = await self._answering.read(http, parse_responses_request)
         check_model(asked.wire.model, self._parts.model_name)
         translated = self._with_history(asked)
-        is_stored = self._is_stored(asked.wire, translated)
+        items = [_with_id(item) for item in asked.wire.input]
+        is_stored = self._is_stored(asked.wire, items, translated)
 
         def keep(body: dict[str, Any]) -> None:
             if is_stored:
                 turns = [*translated.turns, *_answer_turn(body["output"])]
-                stored = StoredResponse(body, _listed(asked.wire), turns)
-                self._store.put(body["id"], stored)
+                self._store.put(body["id"], StoredResponse(body, items, turns))
 
         async def begin(answer: Answer) -> None:
             with translated.paths.restored():
@@ -88,13 +89,16 @@ class ResponsesService:
         translated.check_results()
         return translated
 
-    def _is_stored(self, wire: ResponsesRequest, translated: Translated) -> bool:
+    def _is_stored(
+        self, wire: ResponsesRequest, items: list[dict[str, Any]], translated: Translated
+    ) -> bool:
         """Raises InvalidRequestError for what would not be there when it is asked for."""
         max_bytes = self._store.max_bytes
         if wire.store is False or (wire.store is None and not max_bytes):
             return False
-        # The items are kept beside the turns; an answer and its settings are small.
-        if 2 * sum(map(message_bytes, translated.turns)) + (1 << 20) > max_bytes:
+        settings = wire.model_dump(exclude={"input"})
+        known = StoredResponse(settings, items, translated.turns)
+        if known.num_bytes + _ANSWER_BYTES > max_bytes:
             raise InvalidRequestError(
                 "The conversation is too large to be stored; send store as false.",
                 param="store",
@@ -119,10 +123,6 @@ def _answer_turn(output: list[dict[str, Any]]) -> list[Message]:
     ]
     turn = {"role": "assistant", "content": "".join(texts), "tool_calls": calls or None}
     return [Message.model_validate(turn)] if calls or any(texts) else []
-
-
-def _listed(wire: ResponsesRequest) -> list[dict[str, Any]]:
-    return [_with_id(item) for item in wire.input]
 
 
 def _with_id(item: InputItem) -> dict[str, Any]:
