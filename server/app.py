@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from model_runtime.checkpoint import Checkpoint
 from server.admission import Admission
@@ -18,10 +18,12 @@ from server.api.catalog import Catalog
 from server.api.chat import ChatService
 from server.api.connection import ClientGoneError
 from server.api.document import document
+from server.api.error_answers import error_answer
+from server.api.messages.service import MessagesService
 from server.api.parts import Parts
 from server.api.prepare import ChatPreparation
+from server.api.responses.service import ResponsesService
 from server.api.tokenize import TokenizeService
-from server.api.wire import error_body
 from server.engine.types import Engine
 from server.errors import ApiError, MethodNotAllowedError, NotFoundError, internal_error
 from server.media.budget import ByteBudget
@@ -101,9 +103,14 @@ def _add_routes(
 ) -> None:
     chat = ChatService(parts, answering, preparation)
     tokenizing = TokenizeService(parts, answering, preparation)
+    responses = ResponsesService(parts, answering, preparation)
+    messages = MessagesService(parts, answering, preparation)
     catalog = Catalog(parts)
     posts = {
         "/v1/chat/completions": chat.handle,
+        "/v1/responses": responses.create,
+        "/v1/messages": messages.create,
+        "/v1/messages/count_tokens": messages.count_tokens,
         "/tokenize": tokenizing.tokenize,
         "/detokenize": tokenizing.detokenize,
     }
@@ -111,12 +118,15 @@ def _add_routes(
         "/version": catalog.version,
         "/v1/models": catalog.models,
         "/v1/models/{model:path}": catalog.model,
+        "/v1/responses/{response_id}": responses.retrieve,
+        "/v1/responses/{response_id}/input_items": responses.input_items,
         "/livez": catalog.livez,
         "/readyz": catalog.readyz,
         "/health": catalog.readyz,
         "/metrics": catalog.metrics,
     }
-    for method, routes in (("POST", posts), ("GET", gets)):
+    deletes = {"/v1/responses/{response_id}": responses.delete}
+    for method, routes in (("POST", posts), ("GET", gets), ("DELETE", deletes)):
         for path, handler in routes.items():
             endpoint = _endpoint(handler, parts.media.budget)
             app.add_api_route(path, endpoint, methods=[method])
@@ -142,29 +152,29 @@ def _endpoint(
 
 def _add_error_answers(app: FastAPI, metrics: Metrics) -> None:
     @app.exception_handler(ApiError)
-    async def api_error(_: Request, error: ApiError) -> Response:
+    async def api_error(http: Request, error: ApiError) -> Response:
         metrics.request_failure.labels(error.code).inc()
-        return JSONResponse(error_body(error), error.status, error.headers)
+        return error_answer(http.scope["path"], error)
 
     @app.exception_handler(ClientGoneError)
     async def client_gone(_: Request, error: ClientGoneError) -> Response:
         return Response(status_code=499)  # nobody reads it; the access log does
 
     @app.exception_handler(HTTPException)
-    async def http_error(_: Request, error: HTTPException) -> Response:
-        return _routing_error(error)
+    async def http_error(http: Request, error: HTTPException) -> Response:
+        return _routing_error(http, error)
 
     @app.exception_handler(Exception)
-    async def bug(_: Request, error: Exception) -> Response:
-        return JSONResponse(error_body(internal_error()), 500)
+    async def bug(http: Request, error: Exception) -> Response:
+        return error_answer(http.scope["path"], internal_error())
 
 
-def _routing_error(error: HTTPException) -> Response:
+def _routing_error(http: Request, error: HTTPException) -> Response:
     if error.status_code == 405:
         answer: ApiError = MethodNotAllowedError("This URL does not take this method.")
     else:
         answer = NotFoundError("There is no such route.")
-    return JSONResponse(error_body(answer), error.status_code, error.headers)
+    return error_answer(http.scope["path"], answer, error.headers)
 
 
 def _add_middleware(app: FastAPI, settings: ServerSettings) -> None:
@@ -175,8 +185,8 @@ def _add_middleware(app: FastAPI, settings: ServerSettings) -> None:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.allowed_origins,
-            allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type", "X-Request-Id"],
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "X-Api-Key", "X-Request-Id"],
         )
     app.add_middleware(RequestContext)
 

@@ -8,10 +8,10 @@ import time
 import uuid
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.api.wire import error_body
+from server.api.error_answers import error_answer
+from server.api.messages.errors import is_messages_path
 from server.errors import AuthenticationError
 
 logger = logging.getLogger("server.access")
@@ -62,19 +62,32 @@ class KeyCheck:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in OPEN_PATHS or scope["method"] == "OPTIONS":
             await self._app(scope, receive, send)
-        elif self._is_known(Headers(scope=scope).getlist("authorization")):
+        elif self._is_known(_keys(scope)):
             await self._app(scope, receive, send)
         else:
             error = AuthenticationError("Send a valid key: Authorization: Bearer YOUR_KEY.")
-            response = JSONResponse(error_body(error), error.status, error.headers)
-            await response(scope, receive, send)
+            await error_answer(scope["path"], error)(scope, receive, send)
 
-    def _is_known(self, headers: list[str]) -> bool:
+    def _is_known(self, keys: list[str]) -> bool:
         """Digests of equal length, all compared: time tells nothing about the keys."""
-        scheme, _, key = (headers[0] if len(headers) == 1 else "").partition(" ")
-        digest = _digest(key)
+        digest = _digest("".join(keys))
         matches = [hmac.compare_digest(digest, known) for known in self._digests]
-        return scheme.lower() == "bearer" and any(matches)
+        return len(keys) == 1 and keys != [""] and any(matches)
+
+
+def _keys(scope: Scope) -> list[str]:
+    """What the request says its key is. Anthropic's clients may send it in a header of its own."""
+    headers = Headers(scope=scope)
+    keys = [_bearer(header) for header in headers.getlist("authorization")]
+    if not keys and is_messages_path(scope["path"]):
+        keys = headers.getlist("x-api-key")
+    return keys
+
+
+def _bearer(header: str) -> str:
+    """Empty for another scheme."""
+    scheme, _, key = header.partition(" ")
+    return key if scheme.lower() == "bearer" else ""
 
 
 def _digest(key: str) -> bytes:

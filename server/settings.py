@@ -72,6 +72,9 @@ class ServerSettings:
     mm_processor_cache_bytes: int = _option(
         MediaSettings().tile_cache_bytes, "memory for decoded media seen lately", size=True
     )
+    response_store_bytes: int = _option(
+        256 << 20, "memory for answers of /v1/responses to go on from; 0: none", size=True
+    )
     max_waiting_requests: int = _option(256, "requests that may wait beyond --max-num-seqs")
     gpu_memory_utilization: float = _option(
         _ENGINE["gpu_memory_utilization"], "share of GPU memory to use"

@@ -8,15 +8,21 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic import BaseModel
 
+from server.api.messages.schemas import MessagesPrompt, MessagesRequest
+from server.api.responses.schemas import ResponsesRequest
 from server.api.schemas import ChatCompletionRequest, DetokenizeRequest, TokenizeRequest
 
 _BODIES: dict[str, type[BaseModel]] = {
     "/v1/chat/completions": ChatCompletionRequest,
+    "/v1/responses": ResponsesRequest,
+    "/v1/messages": MessagesRequest,
+    "/v1/messages/count_tokens": MessagesPrompt,
     "/tokenize": TokenizeRequest,
     "/detokenize": DetokenizeRequest,
 }
 _SUMMARIES = {
     "/v1/chat/completions": "Answer a conversation with text, images and videos",
+    "/v1/responses": "Answer input items, or go on from an earlier answer",
 }
 
 

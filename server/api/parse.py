@@ -4,6 +4,7 @@ Our own parsing: FastAPI's answers 500 for NaN and lone surrogates, and echoes i
 """
 
 import json
+import re
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
@@ -30,6 +31,8 @@ _MAX_MESSAGE_CHARS = 600
 _MAX_DEPTH = 64
 _MAX_FIELDS = 1_000
 _PART_TAGS = {"text", "input_text", "image_url", "input_image", "video_url", "input_video"}
+_MAX_NAME_CHARS = 64
+_CLIENTS_OWN = (("logit_bias",), ("tool_choice",), ("metadata",))
 _INVALID_TYPE = {"content_type", "model_attributes_type", "int_from_float"}
 
 
@@ -197,7 +200,7 @@ def _check_video(video: VideoUrl, path: str) -> None:
 
 def _explain(error: ValidationError) -> ApiError:
     """The first few problems; inputs are never echoed."""
-    problems = error.errors(include_url=False, include_input=False, include_context=False)
+    problems = error.errors(include_url=False, include_input=False)
     lines = [_line(problem) for problem in problems[:_MAX_LISTED]]
     if len(problems) > _MAX_LISTED:
         lines.append(f"and {len(problems) - _MAX_LISTED} more")
@@ -210,27 +213,47 @@ def _explain(error: ValidationError) -> ApiError:
 
 def _line(problem: ErrorDetails) -> str:
     if problem["type"] == "union_tag_invalid":
-        return f"{_param(problem)}: Input should be one of {', '.join(sorted(_PART_TAGS))}"
+        tags = sorted(re.findall(r"'#?(\w+)'", problem["ctx"]["expected_tags"]))
+        return f"{_param(problem)}: Input should be one of {', '.join(tags)}"
     if problem["type"] == "union_tag_not_found":
         return f"{_param(problem)}: Field required"
+    if problem["type"] == "extra_forbidden":
+        return f"{_param(problem)}: This field is not supported"
     return f"{_param(problem)}: {problem['msg']}"
 
 
 def _code(kind: str) -> str:
     if kind in ("missing", "union_tag_not_found"):
         return "missing_required_parameter"
+    if kind == "extra_forbidden":
+        return "unsupported_parameter"
     return "invalid_type" if kind.endswith("_type") or kind in _INVALID_TYPE else "invalid_value"
 
 
 def _param(problem: ErrorDetails) -> str:
-    """pydantic's location as `messages[0].content[1].image_url.url`, without union tags."""
+    """pydantic's location as `messages[0].content[1].image_url.url`, without union tags.
+
+    Tags are those of chat's parts, and whatever begins with `#`.
+    """
     loc = problem["loc"]
-    if loc[:1] in (("logit_bias",), ("tool_choice",)):  # what follows is no name of ours
+    if loc[:1] in _CLIENTS_OWN:  # what follows is no name of ours
         return str(loc[0])
+    if problem["type"] == "extra_forbidden":
+        name = ascii(loc[-1])[1:-1][:_MAX_NAME_CHARS]
+        return f"{path}.{name}" if (path := _path(loc[:-1])) else name
+    path = _path(loc)
+    return f"{path}.type" if problem["type"].startswith("union_tag") else path
+
+
+def _path(loc: tuple[int | str, ...]) -> str:
     path = ""
     for index, step in enumerate(loc):
         if isinstance(step, int):
             path += f"[{step}]"
-        elif not (step in _PART_TAGS and index and isinstance(loc[index - 1], int)):
+        elif not _is_tag(step, loc[index - 1] if index else ""):
             path += f".{step}" if path else step
-    return f"{path}.type" if problem["type"].startswith("union_tag") else path
+    return path
+
+
+def _is_tag(step: str, before: str | int) -> bool:
+    return step.startswith("#") or (step in _PART_TAGS and isinstance(before, int))

@@ -65,6 +65,13 @@ def refuse_unsupported(content: dict[str, Any]) -> None:
         _check_message(message, f"messages[{index}].")
 
 
+def without_idle(content: dict[str, Any], table: dict[str, tuple[Any, ...]]) -> dict[str, Any]:
+    """The content without the table's names. Raises UnsupportedParameterError for those of them
+    that ask for something."""
+    _check(content, table, "")
+    return {name: value for name, value in content.items() if name not in table}
+
+
 def _check_message(message: Any, path: str) -> None:
     _check(message, _MESSAGE, path)
     content = message.get("content") if isinstance(message, dict) else None

@@ -28,6 +28,7 @@ class Choice:
     token_ids: list[int] = field(default_factory=list)
     finish_reason: str | None = None
     prompt_logprobs: list[TokenLogprobs | None] | None = None
+    stop_string: str = ""
 
     def add(self, delta: TextDelta) -> None:
         self.texts.append(delta.text)
@@ -35,6 +36,7 @@ class Choice:
         self.token_ids += delta.token_ids
         self.prompt_logprobs = delta.prompt_logprobs or self.prompt_logprobs
         self.finish_reason = delta.finish_reason or self.finish_reason
+        self.stop_string = delta.stop_string or self.stop_string
 
 
 class CompletionWire:
@@ -162,6 +164,11 @@ def error_body(error: ApiError) -> dict[str, Any]:
 def event(content: dict[str, Any]) -> bytes:
     """One server-sent event. JSON never holds a raw newline, so one data line is enough."""
     return b"data: " + dumps(content) + b"\n\n"
+
+
+def named_event(name: str, content: dict[str, Any]) -> bytes:
+    """One server-sent event with its name."""
+    return b"event: " + name.encode() + b"\n" + event(content)
 
 
 def dumps(content: dict[str, Any]) -> bytes:

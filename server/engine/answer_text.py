@@ -21,6 +21,11 @@ class Detokenizer(Protocol):
 class StopStrings(Protocol):
     """Text in, text out up to a stop string; what may begin one is held back."""
 
+    @property
+    def found(self) -> str:
+        """The one that ended the answer; empty before."""
+        ...
+
     def feed(self, text: str) -> tuple[str, bool]: ...
 
     def flush(self) -> str: ...
@@ -87,6 +92,7 @@ class AnswerText:
             tuple(self._logprobs[:count]),
             tuple(self._token_ids[:count]),
             self._prompt_logprobs,
+            self._stop_strings.found,
         )
         self.is_over = reason is not None
         self._token_ids, self._logprobs, self._prompt_logprobs = [], [], None

@@ -36,6 +36,7 @@ class TextDelta:
     logprobs: tuple[TokenLogprobs, ...] = ()  # of the tokens this delta covers, when asked for
     token_ids: tuple[int, ...] = ()  # those this delta covers
     prompt_logprobs: list[TokenLogprobs | None] | None = None  # once, when asked for
+    stop_string: str = ""  # the one that ended the answer
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,14 @@ class StopStringMatcher:
         self._stop = tuple(text for text in stop if text)
         self._include = include
         self._held = ""
+        self.found = ""  # the one that ended the answer
 
     def feed(self, text: str) -> tuple[str, bool]:
         """What may be shown now, and whether a stop string ended the answer."""
         text = self._held + text
         if (match := self._first_match(text)) is not None:
             start, end = match
-            self._held = ""
+            self._held, self.found = "", text[start:end]
             return text[: end if self._include else start], True
         num_held = self._num_held(text)
         self._held = text[len(text) - num_held :]

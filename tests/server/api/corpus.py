@@ -232,7 +232,6 @@ BAD_OUTPUTS: dict[str, list[Any]] = {
     "choice": [[], ["x"] * 1025],
     "json": ["{", {"type": 5}],
     "grammar": ["start: (", "root ::= (", "x"],
-    "structural_tag": ["x"],
 }
 
 
@@ -293,6 +292,12 @@ FIELD_ROWS: list[Row] = [
         (f"outputs-{name}-{index}", outputs(name, value), VALUE, f"structured_outputs.{name}")
         for name, values in BAD_OUTPUTS.items()
         for index, value in enumerate(values)
+    ),
+    (
+        "outputs-unknown",
+        outputs("structural_tag", "x"),
+        UNSUPPORTED,
+        "structured_outputs.structural_tag",
     ),
     ("outputs-two", {"structured_outputs": {"regex": "a", "choice": ["b"]}}, COMBINATION, CHOICE),
     (

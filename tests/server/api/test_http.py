@@ -134,6 +134,9 @@ def test_nothing_blocks_the_event_loop(url: str) -> None:
         assert post(url, {"messages": [{"role": "user", "content": [picture]}]}).status_code == 200
         assert post(url, {**HELLO, "n": 200}).status_code == 400
         assert post(url, {**HELLO, "stream": True}).status_code == 200
+        assert httpx.post(f"{url}/v1/responses", json={"input": "Hi"}).status_code == 200
+        messages = {**HELLO, "max_tokens": 5, "stream": True}
+        assert httpx.post(f"{url}/v1/messages", json=messages).status_code == 200
         response = post(url, {"messages": [{"role": "user", "content": "a b " * 5000}]})
         assert response.status_code == 400
         for path in ("/livez", "/readyz", "/metrics", "/v1/models", "/openapi.json"):
@@ -217,3 +220,6 @@ def test_openapi_describes_the_request(url: str) -> None:
     body = document["paths"]["/v1/chat/completions"]["post"]["requestBody"]
     assert "messages" in body["content"]["application/json"]["schema"]["properties"]
     assert "Message" in document["components"]["schemas"]
+    for path, field in (("/v1/responses", "input"), ("/v1/messages", "max_tokens")):
+        body = document["paths"][path]["post"]["requestBody"]
+        assert field in body["content"]["application/json"]["schema"]["properties"]

@@ -75,3 +75,11 @@ def test_half_a_stop_string_is_never_shown() -> None:
 
 def test_the_stop_string_can_be_included() -> None:
     assert StopStringMatcher(("b",), include=True).feed("abc") == ("ab", True)
+
+
+def test_the_stop_string_that_was_found_is_told() -> None:
+    matcher = StopStringMatcher(("xyz", "bc"))
+    matcher.feed("ab")
+    assert matcher.found == ""
+    matcher.feed("cd")
+    assert matcher.found == "bc"
