@@ -16,6 +16,8 @@ from server.admission import Admission
 from server.api.answering import Answering
 from server.api.catalog import Catalog
 from server.api.chat import ChatService
+from server.api.completions.prepare import CompletionPreparation
+from server.api.completions.service import CompletionService
 from server.api.connection import ClientGoneError
 from server.api.document import document
 from server.api.parts import Parts
@@ -101,9 +103,11 @@ def _add_routes(
 ) -> None:
     chat = ChatService(parts, answering, preparation)
     tokenizing = TokenizeService(parts, answering, preparation)
+    completions = CompletionService(parts, answering, CompletionPreparation(parts))
     catalog = Catalog(parts)
     posts = {
         "/v1/chat/completions": chat.handle,
+        "/v1/completions": completions.handle,
         "/tokenize": tokenizing.tokenize,
         "/detokenize": tokenizing.detokenize,
     }

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from server.api.completions.schemas import CompletionRequest
 from server.api.schemas import ChatCompletionRequest
 from server.media.settings import MediaSettings
 from server.settings import ServerSettings, flag
@@ -39,6 +40,7 @@ def test_every_field_of_a_request_is_documented() -> None:
     rows = (ROOT / "docs" / "api.md").read_text(encoding="utf-8").splitlines()
     named = {name for row in rows if row[:1] == "|" for name in re.findall("`(.*?)`", row)}
     assert set(ChatCompletionRequest.model_fields) <= named
+    assert set(CompletionRequest.model_fields) <= named
 
 
 def test_media_limits_are_those_of_the_code() -> None:

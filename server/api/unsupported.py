@@ -43,6 +43,19 @@ _REQUEST: dict[str, tuple[Any, ...]] = {
     "verbosity": ("medium",),
     "web_search_options": (),
 }
+_COMPLETION: dict[str, tuple[Any, ...]] = {
+    **{name: fine for name, fine in _REQUEST.items() if name not in ("best_of", "echo")},
+    "add_generation_prompt": (),
+    "continue_final_message": (False,),
+    "max_completion_tokens": (),
+    "media_io_kwargs": ({},),
+    "messages": (),
+    "mm_processor_kwargs": ({},),
+    "suffix": ("",),
+    "tool_choice": ("none",),
+    "tools": ([],),
+    "top_logprobs": (),
+}
 _MESSAGE: dict[str, tuple[Any, ...]] = {"audio": (), "function_call": ()}
 _MEDIA: dict[str, tuple[Any, ...]] = {
     "file_id": (),
@@ -63,6 +76,11 @@ def refuse_unsupported(content: dict[str, Any]) -> None:
     messages = content.get("messages")
     for index, message in enumerate(messages if isinstance(messages, list) else []):
         _check_message(message, f"messages[{index}].")
+
+
+def refuse_unsupported_completion(content: dict[str, Any]) -> None:
+    """The same for a text completion. Raises UnsupportedParameterError."""
+    _check(content, _COMPLETION, "")
 
 
 def _check_message(message: Any, path: str) -> None:
