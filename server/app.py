@@ -77,8 +77,8 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await house.start()  # first: the folder may be another server's
         await media.start()
-        await house.start()
         loading = asyncio.create_task(_load(engine, on_ready, on_load_failure))
         try:
             yield

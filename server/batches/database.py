@@ -89,9 +89,14 @@ class Database:
 
     # ------------------------------------------------------------------ batches
 
-    def add_batch(self, batch: Batch) -> None:
+    def add_batch(self, batch: Batch) -> bool:
+        """False: its input file was removed a moment ago."""
         values = asdict(batch)
-        self._insert("batches", values | {name: _json(values[name]) for name in _JSON})
+        with self._transaction():
+            if self.file(batch.input_file_id) is None:
+                return False
+            self._insert("batches", values | {name: _json(values[name]) for name in _JSON})
+            return True
 
     def batch(self, batch_id: str) -> Batch | None:
         row = self._row("SELECT * FROM batches WHERE id = ?", batch_id)

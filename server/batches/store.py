@@ -33,8 +33,9 @@ class BatchStore:
         await self._in_thread(self._open)
 
     async def stop(self) -> None:
-        if self._opened is not None:
-            await self._in_thread(self._opened.close)
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            await self._in_thread(opened.close)
         self._thread.shutdown()
 
     async def do(

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from server.api.answering import Answering
-from server.api.batches.files import FilesService
+from server.api.batches.files import FilesService, file_not_found
 from server.api.batches.house import BatchHouse
 from server.api.batches.pages import ListQuery, page, read_query
 from server.api.batches.schemas import BatchRequest
@@ -57,7 +57,8 @@ class BatchesService:
         if runner.num_unfinished >= MAX_UNFINISHED:
             raise OverloadedError("Too many batches are not finished. Try again later.")
         batch = _new_batch(request)
-        await self._house.store.do(Database.add_batch, batch)
+        if not await self._house.store.do(Database.add_batch, batch):
+            raise file_not_found("input_file_id")
         runner.add(batch.id)
         return JSONResponse(_card(batch))
 

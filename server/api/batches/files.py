@@ -62,16 +62,16 @@ class FilesService:
 
     async def retrieve(self, http: Request) -> Response:
         """What is known of a file."""
-        return JSONResponse(_card(await self.find(http.path_params["file_id"], None)))
+        return JSONResponse(_card(await self.find(http.path_params["file_id"])))
 
     async def content(self, http: Request) -> Response:
         """A file as it is."""
-        file = await self.find(http.path_params["file_id"], None)
+        file = await self.find(http.path_params["file_id"])
         return FileResponse(self._house.store.path(file), media_type="application/octet-stream")
 
     async def delete(self, http: Request) -> Response:
         """Forget a file."""
-        file = await self.find(http.path_params["file_id"], None)
+        file = await self.find(http.path_params["file_id"])
         if not await self._house.store.remove(file):
             raise InvalidRequestError(
                 "A batch that is not finished reads this file. Cancel the batch first.",
@@ -79,11 +79,11 @@ class FilesService:
             )
         return JSONResponse({"id": file.id, "object": "file", "deleted": True})
 
-    async def find(self, file_id: str, param: str | None) -> StoredFile:
+    async def find(self, file_id: str, param: str | None = None) -> StoredFile:
         """Ids are looked up, never made into paths. Raises NotFoundError."""
         file = await self._house.store.do(Database.file, file_id)
         if file is None:
-            raise NotFoundError("There is no such file.", param=param, code="file_not_found")
+            raise file_not_found(param)
         return file
 
     async def refuse_when_full(self) -> None:
@@ -94,6 +94,10 @@ class FilesService:
                 "The server holds as many files as it may. Delete some first.",
                 code="storage_full",
             )
+
+
+def file_not_found(param: str | None) -> NotFoundError:
+    return NotFoundError("There is no such file.", param=param, code="file_not_found")
 
 
 def _card(file: StoredFile) -> dict[str, Any]:

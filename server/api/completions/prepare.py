@@ -1,5 +1,7 @@
 """From a text completion request to the engine: everything that can be refused is refused here."""
 
+import asyncio
+
 from server.api.answer import Answer
 from server.api.completions.joined import JoinedStream
 from server.api.completions.schemas import CompletionRequest, Prompt
@@ -34,6 +36,7 @@ class CompletionPreparation:
         self, request: CompletionRequest, place: int, request_id: str, grammar: str
     ) -> GenerationRequest:
         """What the engine is asked for one of the prompts."""
+        await asyncio.sleep(0)  # between two prompts it is everybody else's turn
         is_alone = len(request.prompt) == 1
         path = "prompt" if is_alone else f"prompt[{place}]"
         token_ids = await self._token_ids(request.prompt[place], path)
@@ -48,6 +51,7 @@ class CompletionPreparation:
 
     async def _token_ids(self, prompt: Prompt, path: str) -> list[int]:
         if not isinstance(prompt, str):
+            room_for_answer(len(prompt), self._parts, path)
             self._check_ids(prompt, path)
             return prompt
         prompts = self._parts.prompts
