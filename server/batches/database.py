@@ -40,6 +40,7 @@ class DatabaseBusyError(Exception):
 class Database:
     def __init__(self, path: Path) -> None:
         """Raises DatabaseBusyError."""
+        path.touch(mode=0o600)  # answers are the clients' own
         self._connection = sqlite3.connect(path, timeout=1, isolation_level=None)
         self._connection.row_factory = sqlite3.Row
         try:

@@ -102,6 +102,16 @@ async def test_the_input_of_a_batch_stays_while_it_runs(store: BatchStore) -> No
     assert not await store.do(Database.add_batch, batch)  # its input is gone
 
 
+async def test_nobody_else_reads_along(store: BatchStore, tmp_path: Path) -> None:
+    await begun(store)
+    modes = modes_for_others(tmp_path)
+    assert "batches.sqlite3" in modes and not any(modes.values())
+
+
+def modes_for_others(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mode & 0o077 for path in folder.iterdir()}
+
+
 async def test_a_copy_that_fails_leaves_nothing(store: BatchStore, tmp_path: Path) -> None:
     class Broken(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
