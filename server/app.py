@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
@@ -14,12 +15,22 @@ from starlette.responses import Response
 from model_runtime.checkpoint import Checkpoint
 from server.admission import Admission
 from server.api.answering import Answering
+from server.api.batches.batches import BatchesService
+from server.api.batches.execute import Endpoint, LineExecutor
+from server.api.batches.files import FilesService
+from server.api.batches.house import BatchHouse
+from server.api.batches.schemas import BatchEndpoint
 from server.api.catalog import Catalog
-from server.api.chat import ChatService
+from server.api.chat import ChatFormat, ChatService
+from server.api.completions.form import CompletionFormat
+from server.api.completions.parse import completion_request
+from server.api.completions.prepare import CompletionPreparation
+from server.api.completions.service import CompletionService
 from server.api.connection import ClientGoneError
 from server.api.document import document
 from server.api.error_answers import error_answer
 from server.api.messages.service import MessagesService
+from server.api.parse import chat_request
 from server.api.parts import Parts
 from server.api.prepare import ChatPreparation
 from server.api.responses.service import ResponsesService
@@ -34,6 +45,7 @@ from server.prompt.builder import PromptBuilder
 from server.settings import ServerSettings
 
 logger = logging.getLogger(__name__)
+Handler = Callable[[Request], Awaitable[Response]]
 
 
 def create_app(
@@ -62,15 +74,19 @@ def create_app(
         model_name=model_name,
     )
     answering, preparation = Answering(parts), ChatPreparation(parts)
+    completing = CompletionPreparation(parts)
+    house = _batch_house(parts, answering, preparation, completing)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await house.start()  # first: the folder may be another server's
         await media.start()
         loading = asyncio.create_task(_load(engine, on_ready, on_load_failure))
         try:
             yield
         finally:
             loading.cancel()
+            await house.stop()  # before the engine: a line that it ends is no failed line
             await engine.stop()
             await media.stop()
 
@@ -81,6 +97,7 @@ def create_app(
         redirect_slashes=False,
     )
     _add_routes(app, parts, answering, preparation)
+    _add_more_routes(app, parts, answering, completing, house)
     document(app)
     _add_error_answers(app, metrics)
     _add_middleware(app, settings)
@@ -127,14 +144,57 @@ def _add_routes(
     }
     deletes = {"/v1/responses/{response_id}": responses.delete}
     for method, routes in (("POST", posts), ("GET", gets), ("DELETE", deletes)):
-        for path, handler in routes.items():
-            endpoint = _endpoint(handler, parts.media.budget)
-            app.add_api_route(path, endpoint, methods=[method])
+        _route(app, parts, method, routes)
 
 
-def _endpoint(
-    handler: Callable[[Request], Awaitable[Response]], budget: ByteBudget
-) -> Callable[[Request], Awaitable[Response]]:
+def _add_more_routes(
+    app: FastAPI,
+    parts: Parts,
+    answering: Answering,
+    completing: CompletionPreparation,
+    house: BatchHouse,
+) -> None:
+    completions = CompletionService(parts, answering, completing)
+    files = FilesService(parts, house)
+    batches = BatchesService(answering, house, files)
+    posts = {
+        "/v1/completions": completions.handle,
+        "/v1/files": files.upload,
+        "/v1/batches": batches.create,
+        "/v1/batches/{batch_id}/cancel": batches.cancel,
+    }
+    gets = {
+        "/v1/files": files.list,
+        "/v1/files/{file_id}": files.retrieve,
+        "/v1/files/{file_id}/content": files.content,
+        "/v1/batches": batches.list,
+        "/v1/batches/{batch_id}": batches.retrieve,
+    }
+    deletes = {"/v1/files/{file_id}": files.delete}
+    for method, routes in (("POST", posts), ("GET", gets), ("DELETE", deletes)):
+        _route(app, parts, method, routes)
+
+
+def _route(app: FastAPI, parts: Parts, method: str, routes: Mapping[str, Handler]) -> None:
+    for path, handler in routes.items():
+        endpoint = _endpoint(handler, parts.media.budget)
+        app.add_api_route(path, endpoint, methods=[method])
+
+
+def _batch_house(
+    parts: Parts,
+    answering: Answering,
+    chatting: ChatPreparation,
+    completing: CompletionPreparation,
+) -> BatchHouse:
+    endpoints: dict[BatchEndpoint, Endpoint[Any]] = {
+        "/v1/chat/completions": Endpoint(chat_request, chatting.begin, ChatFormat),
+        "/v1/completions": Endpoint(completion_request, completing.begin, CompletionFormat),
+    }
+    return BatchHouse(parts.settings, LineExecutor(parts, answering, endpoints).execute)
+
+
+def _endpoint(handler: Handler, budget: ByteBudget) -> Handler:
     """A function that FastAPI takes for an endpoint of its own: it reads the annotation.
 
     The body counts until the handler ends; a stream of events that follows needs it no more.

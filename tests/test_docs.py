@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from server.api.completions.schemas import CompletionRequest
 from server.api.messages.schemas import MessagesRequest
 from server.api.responses.schemas import ResponsesRequest
 from server.api.schemas import ChatCompletionRequest, Wire
@@ -37,7 +38,9 @@ def test_make_commands_exist(document: Path) -> None:
         assert re.search(rf"^{name}:", makefile, re.MULTILINE), name
 
 
-@pytest.mark.parametrize("request_type", [ChatCompletionRequest, ResponsesRequest, MessagesRequest])
+@pytest.mark.parametrize(
+    "request_type", [ChatCompletionRequest, CompletionRequest, ResponsesRequest, MessagesRequest]
+)
 def test_every_field_of_a_request_is_documented(request_type: type[Wire]) -> None:
     rows = (ROOT / "docs" / "api.md").read_text(encoding="utf-8").splitlines()
     named = {name for row in rows if row[:1] == "|" for name in re.findall("`(.*?)`", row)}

@@ -22,7 +22,7 @@ class Answer:
     prompts: list[PreparedPrompt] = field(default_factory=list)
     num_choices: int = 1
     num_tokens: int = 0
-    num_cached_tokens: int = 0
+    _num_cached_tokens: dict[int, int] = field(default_factory=dict)  # by prompt
     _stream: CompletionStream | None = None
     _num_unfinished: int = 1  # choices
     _ttft_s: float | None = None
@@ -40,6 +40,10 @@ class Answer:
     @property
     def num_prompt_tokens(self) -> int:
         return sum(len(prompt.token_ids) for prompt in self.prompts)
+
+    @property
+    def num_cached_tokens(self) -> int:
+        return sum(self._num_cached_tokens.values())
 
     @property
     def is_complete(self) -> bool:
@@ -67,8 +71,9 @@ class Answer:
             self.metrics.inter_token_latency.observe((now - self._last_token) / delta.num_tokens)
         self._last_token = now
         self.num_tokens += delta.num_tokens
-        if delta.index == 0:  # the others share its prompt
-            self.num_cached_tokens = delta.num_cached_tokens
+        prompt, sibling = divmod(delta.index, self.num_choices // len(self.prompts))
+        if sibling == 0:  # the others share its prompt
+            self._num_cached_tokens[prompt] = delta.num_cached_tokens
         if delta.finish_reason is not None:
             self._num_unfinished -= 1
             self.metrics.request_success.labels(delta.finish_reason).inc()

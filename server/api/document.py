@@ -8,6 +8,8 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic import BaseModel
 
+from server.api.batches.schemas import BatchRequest
+from server.api.completions.schemas import CompletionRequest
 from server.api.messages.schemas import MessagesPrompt, MessagesRequest
 from server.api.responses.schemas import ResponsesRequest
 from server.api.schemas import ChatCompletionRequest, DetokenizeRequest, TokenizeRequest
@@ -17,8 +19,18 @@ _BODIES: dict[str, type[BaseModel]] = {
     "/v1/responses": ResponsesRequest,
     "/v1/messages": MessagesRequest,
     "/v1/messages/count_tokens": MessagesPrompt,
+    "/v1/completions": CompletionRequest,
+    "/v1/batches": BatchRequest,
     "/tokenize": TokenizeRequest,
     "/detokenize": DetokenizeRequest,
+}
+_UPLOAD = {
+    "type": "object",
+    "required": ["file", "purpose"],
+    "properties": {
+        "file": {"type": "string", "format": "binary"},
+        "purpose": {"type": "string", "enum": ["batch"]},
+    },
 }
 _SUMMARIES = {
     "/v1/chat/completions": "Answer a conversation with text, images and videos",
@@ -41,6 +53,10 @@ def document(app: FastAPI) -> None:
                 "content": {"application/json": {"schema": schema}},
             }
             operation["summary"] = _SUMMARIES.get(path, operation["summary"])
+        content["paths"]["/v1/files"]["post"]["requestBody"] = {
+            "required": True,
+            "content": {"multipart/form-data": {"schema": _UPLOAD}},
+        }
         return content
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -15,6 +15,7 @@ from server.api.schemas import (
     ChatCompletionRequest,
     ImageContent,
     Message,
+    SamplingFields,
     TextContent,
     VideoContent,
     VideoUrl,
@@ -106,38 +107,36 @@ def _children(item: Any) -> Iterable[Any]:
 # ------------------------------------------------------------------ fields together
 
 
-def _check_combinations(request: ChatCompletionRequest) -> None:
-    limits = {request.max_tokens, request.max_completion_tokens} - {None}
-    if len(limits) > 1:
-        raise InvalidRequestError(
-            "max_tokens and max_completion_tokens differ; send one of them.",
-            param="max_completion_tokens",
-            code="invalid_parameter_combination",
-        )
+def check_sampling(request: SamplingFields) -> None:
+    """What fields that chat and text completions share rule out in each other."""
     if request.stream_options is not None and not request.stream:
-        raise InvalidRequestError(
-            "stream_options needs stream to be true.",
-            param="stream_options",
-            code="invalid_parameter_combination",
+        raise _combination("stream_options", "stream_options needs stream to be true.")
+    if request.num_top_prompt_logprobs is not None and request.stream:
+        raise _combination(
+            "prompt_logprobs", "prompt_logprobs come with a whole answer; they cannot be streamed."
         )
-    if request.top_logprobs and not request.logprobs:
-        raise InvalidRequestError(
-            "top_logprobs needs logprobs to be true.",
-            param="top_logprobs",
-            code="invalid_parameter_combination",
-        )
-    if request.continue_final_message:
-        _check_continuation(request)
-    if request.prompt_logprobs is not None and request.stream:
-        raise InvalidRequestError(
-            "prompt_logprobs come with a whole answer; they cannot be streamed.",
-            param="prompt_logprobs",
-            code="invalid_parameter_combination",
-        )
-    if any((request.min_tokens or 0) > (limit or 0) for limit in limits):
+    limit = request.num_wanted_tokens
+    if limit is not None and (request.min_tokens or 0) > limit:
         raise InvalidRequestError(
             "min_tokens exceeds max_tokens.", param="min_tokens", code="invalid_value"
         )
+
+
+def _check_combinations(request: ChatCompletionRequest) -> None:
+    if len({request.max_tokens, request.max_completion_tokens} - {None}) > 1:
+        raise _combination(
+            "max_completion_tokens",
+            "max_tokens and max_completion_tokens differ; send one of them.",
+        )
+    if request.top_logprobs and not request.logprobs:
+        raise _combination("top_logprobs", "top_logprobs needs logprobs to be true.")
+    if request.continue_final_message:
+        _check_continuation(request)
+    check_sampling(request)
+
+
+def _combination(param: str, message: str) -> InvalidRequestError:
+    return InvalidRequestError(message, param=param, code="invalid_parameter_combination")
 
 
 def _check_continuation(request: ChatCompletionRequest) -> None:

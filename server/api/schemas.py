@@ -208,15 +208,13 @@ class DetokenizeRequest(Wire):
     tokens: list[int] = Field(max_length=MAX_TOKENS)
 
 
-class ChatCompletionRequest(Wire):
-    """POST /v1/chat/completions."""
+class SamplingFields(Wire):
+    """What chat and text completions have in common: how tokens are picked and answers end."""
 
     model: str | None = None
-    messages: list[Message] = Field(min_length=1, max_length=MAX_MESSAGES)
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     max_tokens: int | None = Field(None, ge=1)
-    max_completion_tokens: int | None = Field(None, ge=1)
     min_tokens: int | None = Field(None, ge=0)
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, ge=0, le=1)
@@ -230,30 +228,60 @@ class ChatCompletionRequest(Wire):
     stop_token_ids: list[int] | None = Field(None, max_length=64)
     ignore_eos: bool | None = None
     n: int | None = Field(None, ge=1, le=MAX_CHOICES)
-    logprobs: bool | None = None
-    top_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
     prompt_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
     logit_bias: dict[TokenName, Bias] | None = Field(None, max_length=MAX_BIASES)
     bad_words: list[StopString] | None = Field(None, max_length=64)
     allowed_token_ids: list[int] | None = Field(None, min_length=1, max_length=4096)
     include_stop_str_in_output: bool | None = None
     skip_special_tokens: bool | None = None
-    add_generation_prompt: bool | None = None
-    continue_final_message: bool | None = None
     return_token_ids: bool | None = None
     response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = None
-    tools: list[Tool] | None = Field(None, max_length=MAX_TOOLS)
-    tool_choice: Literal["auto", "none", "required"] | NamedTool | None = None
-    parallel_tool_calls: bool | None = None
     priority: int | None = Field(None, ge=-MAX_PRIORITY, le=MAX_PRIORITY)
     cache_salt: str | None = Field(None, max_length=256, pattern=r"^[^\r\n]*$")
     user: str | None = Field(None, max_length=4096)
     metadata: dict[str, Any] | None = None
     store: bool | None = None
     service_tier: str | None = None
+
+    @property
+    def num_wanted_tokens(self) -> int | None:
+        """None: as many as the context has room for."""
+        return self.max_tokens
+
+    @property
+    def num_top_logprobs(self) -> int | None:
+        """With each answered token; None: no log-probabilities at all."""
+        return None
+
+    @property
+    def num_top_prompt_logprobs(self) -> int | None:
+        """The same with each token of the prompt."""
+        return self.prompt_logprobs
+
+
+class ChatCompletionRequest(SamplingFields):
+    """POST /v1/chat/completions."""
+
+    messages: list[Message] = Field(min_length=1, max_length=MAX_MESSAGES)
+    max_completion_tokens: int | None = Field(None, ge=1)
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
+    tools: list[Tool] | None = Field(None, max_length=MAX_TOOLS)
+    tool_choice: Literal["auto", "none", "required"] | NamedTool | None = None
+    parallel_tool_calls: bool | None = None
     mm_processor_kwargs: ProcessorBounds | None = None
     media_io_kwargs: ProcessorBounds | None = None
+
+    @property
+    def num_wanted_tokens(self) -> int | None:
+        return self.max_completion_tokens or self.max_tokens
+
+    @property
+    def num_top_logprobs(self) -> int | None:
+        return (self.top_logprobs or 0) if self.logprobs else None
 
     @property
     def usable_tools(self) -> list[Tool]:

@@ -15,7 +15,9 @@ from server.api.schemas import (
     MAX_GRAMMAR_CHARS,
     ChatCompletionRequest,
     ResponseFormat,
+    SamplingFields,
     StructuredOutputs,
+    Tool,
 )
 from server.api.tool_grammar import JSON_STYLE, tool_grammar
 from server.errors import InvalidRequestError
@@ -26,12 +28,12 @@ _ANY_OBJECT = {"type": "object"}
 Wanted = tuple[str, str]  # (the field, llguidance's grammar)
 
 
-def is_structured(request: ChatCompletionRequest) -> bool:
-    wishes = (request.response_format, request.structured_outputs, request.tools)
+def is_structured(request: SamplingFields) -> bool:
+    wishes = (request.response_format, request.structured_outputs, _tools(request))
     return any(wish is not None for wish in wishes)
 
 
-def find_grammar(request: ChatCompletionRequest, marks_are_tokens: bool) -> str:
+def find_grammar(request: SamplingFields, marks_are_tokens: bool) -> str:
     """The grammar that the answer must obey; empty for none. Raises InvalidRequestError.
 
     `marks_are_tokens`: the vocabulary has the marks of tool calls.
@@ -87,8 +89,14 @@ def _of_outputs(wish: StructuredOutputs | None) -> Iterator[Wanted]:
         yield f"{param}.grammar", _lark(wish.grammar, f"{param}.grammar")
 
 
-def _of_tools(request: ChatCompletionRequest, marks_are_tokens: bool) -> Iterator[Wanted]:
+def _tools(request: SamplingFields) -> list[Tool] | None:
+    return request.tools if isinstance(request, ChatCompletionRequest) else None
+
+
+def _of_tools(request: SamplingFields, marks_are_tokens: bool) -> Iterator[Wanted]:
     """What the model may call freely is only checked, as far as schemas go."""
+    if not isinstance(request, ChatCompletionRequest):
+        return
     for index, tool in enumerate(request.tools or ()):
         schema = {**_ANY_OBJECT, **(tool.function.parameters or {})}
         param = f"tools[{index}].function.parameters"

@@ -11,6 +11,7 @@ from server.api.schemas import (
     ImageContent,
     Message,
     ProcessorBounds,
+    SamplingFields,
     TextContent,
     VideoContent,
 )
@@ -74,7 +75,7 @@ def ending(request: ChatCompletionRequest) -> Ending:
 
 
 def sampling_params(
-    request: ChatCompletionRequest,
+    request: SamplingFields,
     defaults: GenerationDefaults,
     room: int,
     bad_word_ids: Callable[[str], list[tuple[int, ...]]],
@@ -84,7 +85,7 @@ def sampling_params(
     `room` is the tokens that the context has left for the answer; more is clipped to it.
     """
     allowed = request.allowed_token_ids
-    wanted = request.max_completion_tokens or request.max_tokens or room
+    wanted = request.num_wanted_tokens or room
     return SamplingParams(
         max_tokens=min(wanted, room),
         temperature=_temperature(request, defaults),
@@ -99,8 +100,8 @@ def sampling_params(
         ignore_eos=bool(request.ignore_eos),
         stop_token_ids=tuple(request.stop_token_ids or ()),
         logit_bias=tuple((int(token), bias) for token, bias in (request.logit_bias or {}).items()),
-        logprobs=(request.top_logprobs or 0) if request.logprobs else None,
-        prompt_logprobs=request.prompt_logprobs,
+        logprobs=request.num_top_logprobs,
+        prompt_logprobs=request.num_top_prompt_logprobs,
         bad_words=tuple(ids for word in request.bad_words or () for ids in bad_word_ids(word)),
         allowed_token_ids=None if allowed is None else tuple(allowed),
     )
@@ -116,7 +117,7 @@ def check_model(wanted: str | None, served: str) -> None:
         )
 
 
-def check_token_ids(request: ChatCompletionRequest, vocab_size: int) -> None:
+def check_token_ids(request: SamplingFields, vocab_size: int) -> None:
     """Every index that reaches the worker is checked here."""
     named = {
         "stop_token_ids[{}]": request.stop_token_ids or (),
@@ -133,7 +134,7 @@ def check_token_ids(request: ChatCompletionRequest, vocab_size: int) -> None:
                 )
 
 
-def _temperature(request: ChatCompletionRequest, defaults: GenerationDefaults) -> float:
+def _temperature(request: SamplingFields, defaults: GenerationDefaults) -> float:
     """A `top_p` of 0 leaves one token, which is greedy too."""
     if request.top_p == 0:
         return 0.0

@@ -43,6 +43,19 @@ _REQUEST: dict[str, tuple[Any, ...]] = {
     "verbosity": ("medium",),
     "web_search_options": (),
 }
+_COMPLETION: dict[str, tuple[Any, ...]] = {
+    **{name: fine for name, fine in _REQUEST.items() if name not in ("best_of", "echo")},
+    "add_generation_prompt": (),
+    "continue_final_message": (False,),
+    "max_completion_tokens": (),
+    "media_io_kwargs": ({},),
+    "messages": (),
+    "mm_processor_kwargs": ({},),
+    "suffix": ("",),
+    "tool_choice": ("none",),
+    "tools": ([],),
+    "top_logprobs": (),
+}
 _MESSAGE: dict[str, tuple[Any, ...]] = {"audio": (), "function_call": ()}
 _MEDIA: dict[str, tuple[Any, ...]] = {
     "file_id": (),
@@ -70,6 +83,11 @@ def without_idle(content: dict[str, Any], table: dict[str, tuple[Any, ...]]) -> 
     that ask for something."""
     _check(content, table, "")
     return {name: value for name, value in content.items() if name not in table}
+
+
+def refuse_unsupported_completion(content: dict[str, Any]) -> None:
+    """The same for a text completion. Raises UnsupportedParameterError."""
+    _check(content, _COMPLETION, "")
 
 
 def _check_message(message: Any, path: str) -> None:

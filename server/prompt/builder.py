@@ -93,6 +93,15 @@ class PromptBuilder:
             return await asyncio.to_thread(self._tokens.encode, text)
         return self._tokens.encode(text)
 
+    async def plain(self, text: str) -> list[int]:
+        """`encode` of a prompt: control tokens that it spells are counted."""
+        self.num_neutralised += self._tokens.count_control(text)
+        return await self.encode(text)
+
+    def least_tokens(self, num_chars: int) -> int:
+        """Text of this length has at least so many; takes no work."""
+        return num_chars // self._tokens.longest_token_chars
+
     async def decode(self, token_ids: list[int]) -> str:
         """The text of tokens, control tokens included."""
         return await asyncio.to_thread(
@@ -131,8 +140,7 @@ class PromptBuilder:
     def _refuse_hopeless(self, messages: Sequence[ChatMessage]) -> None:
         """Text so long that it cannot fit is refused before any work on it."""
         num_chars = sum(map(len, _texts(messages)))
-        at_least = num_chars // self._tokens.longest_token_chars
-        self._refuse_long(at_least, at_least_word="at least ")
+        self._refuse_long(self.least_tokens(num_chars), at_least_word="at least ")
 
     def _refuse_long(self, num_tokens: int, at_least_word: str = "") -> None:
         if num_tokens >= self.max_model_len:
