@@ -1,6 +1,7 @@
 """The command line, and the place where all parts meet (the composition root)."""
 
 import argparse
+import functools
 import importlib.metadata
 import logging
 import sys
@@ -18,6 +19,7 @@ from model_runtime.checkpoint import (
 )
 from server.app import create_app
 from server.engine.client import WorkerEngine
+from server.http.protocol import GuardedProtocol
 from server.media.loader import MediaLoader
 from server.metrics import Metrics
 from server.prompt.builder import PromptBuilder
@@ -102,7 +104,9 @@ def _uvicorn_options(settings: ServerSettings) -> dict[str, Any]:
         "access_log": False,  # ours has tokens and no query strings
         "server_header": False,
         "log_config": None,
-        "http": "httptools",
+        "http": functools.partial(GuardedProtocol, limits=settings.http_limits()),
+        "timeout_keep_alive": settings.keep_alive_timeout,
+        "proxy_headers": False,  # nothing here asks who the client is
         "ws": "none",
     }
 

@@ -22,9 +22,12 @@ from server.api.tokenize import TokenizeService
 from server.api.wire import error_body
 from server.engine.types import Engine
 from server.errors import ApiError, MethodNotAllowedError, NotFoundError, internal_error
+from server.http.bodies import BodyBudget
+from server.http.context import RequestContext
+from server.http.hosts import HostCheck
+from server.http.keys import KeyCheck
 from server.media.loader import MediaLoader
 from server.metrics import Metrics
-from server.middleware import KeyCheck, RequestContext
 from server.prompt.builder import PromptBuilder
 from server.settings import ServerSettings
 
@@ -188,6 +191,7 @@ def _routing_error(error: HTTPException) -> Response:
 
 def _add_middleware(app: FastAPI, settings: ServerSettings) -> None:
     """The last added is the outermost."""
+    app.add_middleware(BodyBudget, max_bytes=settings.max_inflight_body_bytes)
     if settings.api_key:
         app.add_middleware(KeyCheck, keys=settings.api_key)
     if settings.allowed_origins:
@@ -195,8 +199,10 @@ def _add_middleware(app: FastAPI, settings: ServerSettings) -> None:
             CORSMiddleware,
             allow_origins=settings.allowed_origins,
             allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type", "X-Request-Id"],
+            allow_headers=["Authorization", "Content-Type", "X-Api-Key", "X-Request-Id"],
         )
+    if (settings.is_loopback or settings.allowed_hosts) and "*" not in settings.allowed_hosts:
+        app.add_middleware(HostCheck, allowed=settings.allowed_hosts)
     app.add_middleware(RequestContext)
 
 

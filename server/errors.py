@@ -87,6 +87,22 @@ class PayloadTooLargeError(ApiError):
     code = "request_too_large"
 
 
+class HeadersTooLargeError(ApiError):
+    """The request line and headers exceed a limit."""
+
+    status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+    type = "invalid_request_error"
+    code = "headers_too_large"
+
+
+class ExpectationError(ApiError):
+    """An `Expect` header that asks for something else than to go on."""
+
+    status = HTTPStatus.EXPECTATION_FAILED
+    type = "invalid_request_error"
+    code = "invalid_request"
+
+
 class UnsupportedMediaTypeError(ApiError):
     """The body is not plain JSON."""
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin
 
 from model_runtime.protocol import EngineConfig
+from server.http.limits import HttpLimits
 from server.media.settings import MediaSettings
 
 ENV_PREFIX = "INTERNVL_"
@@ -91,9 +92,17 @@ class ServerSettings:
     allowed_local_media_path: str | None = _option(None, "folder that file: URLs may read")
     seed: int = _option(0, "seeds requests that bring no seed of their own")
     max_body_bytes: int = _option(64 << 20, "largest request body, such as 64MiB", size=True)
+    max_inflight_body_bytes: int = _option(
+        512 << 20, "request bodies held at a time, all requests together", size=True
+    )
+    max_connections: int = _option(1000, "connections at a time; more are told to come back")
+    keep_alive_timeout: int = _option(65, "seconds that an idle connection is kept")
     root_path: str = _option("", "path prefix behind a proxy")
     ssl_keyfile: str | None = _option(None, "TLS key")
     ssl_certfile: str | None = _option(None, "TLS certificate")
+    allowed_hosts: tuple[str, ...] = _option(
+        (), "host name clients may use besides loopback's; repeatable; * is any"
+    )
     allowed_origins: tuple[str, ...] = _option((), "origin allowed by CORS; repeatable")
     shutdown_timeout: int = _option(30, "seconds that running requests get at shutdown")
     log_level: Literal["debug", "info", "warning", "error"] = _option("info", "least level logged")
@@ -105,6 +114,10 @@ class ServerSettings:
             raise SettingsError("--max-num-seqs must be positive and --port below 65536.")
         if not 0 < self.gpu_memory_utilization <= 1:
             raise SettingsError("--gpu-memory-utilization must lie between 0 and 1.")
+        if self.max_inflight_body_bytes < self.max_body_bytes:
+            raise SettingsError("--max-inflight-body-bytes must be at least --max-body-bytes.")
+        if self.max_connections < 1:
+            raise SettingsError("--max-connections must be positive.")
 
     @property
     def is_loopback(self) -> bool:
@@ -116,6 +129,10 @@ class ServerSettings:
         own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name in names}
         own["quantization"] = None if self.quantization == "none" else self.quantization
         return EngineConfig(checkpoint_path=checkpoint_path, **own)
+
+    def http_limits(self) -> HttpLimits:
+        """The connections' part of the settings."""
+        return HttpLimits(max_connections=self.max_connections)
 
     def media_settings(self) -> MediaSettings:
         """The media path's part of the settings."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import functools
 import socket
 import threading
 import time
@@ -18,6 +19,8 @@ from model_runtime.protocol import TileSet
 from server.app import create_app
 from server.engine.types import EngineHealth, EngineInfo, GenerationRequest, TextDelta
 from server.errors import EngineError, MediaError
+from server.http.limits import HttpLimits
+from server.http.protocol import GuardedProtocol
 from server.media.types import LoadedMedia, MediaRequest
 from server.metrics import Metrics
 from server.prompt.builder import PromptBuilder
@@ -162,10 +165,11 @@ def make_app(folder: Path, engine: Any = None, media: Any = None, **settings: An
 
 
 @contextmanager
-def run_server(app: FastAPI) -> Iterator[str]:
+def run_server(app: FastAPI, **limits: Any) -> Iterator[str]:
     """Serve `app` on a free loopback port in a thread; yields the base URL."""
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=1, http="httptools")
+    protocol: Any = functools.partial(GuardedProtocol, limits=HttpLimits(**limits))
+    config = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=1, http=protocol)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()

@@ -80,8 +80,8 @@ def test_a_large_body_is_a_413(url: str) -> None:
 
 def test_an_announced_large_body_is_not_waited_for(url: str) -> None:
     head = (
-        b"POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n"
-        b"Connection: close\r\nContent-Length: 99999999\r\n\r\n"
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+        b"Content-Type: application/json\r\nConnection: close\r\nContent-Length: 99999999\r\n\r\n"
     )
     assert raw(url, head).startswith(b"HTTP/1.1 413")
 

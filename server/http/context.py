@@ -1,21 +1,16 @@
-"""Around every request: its id, its access-log line, its key. Plain ASGI."""
+"""Around every request: its id and its access-log line. Plain ASGI."""
 
-import hashlib
-import hmac
 import logging
 import re
 import time
 import uuid
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.api.wire import error_body
-from server.errors import AuthenticationError
+from server.http.paths import OPEN_PATHS
 
 logger = logging.getLogger("server.access")
-OPEN_PATHS = frozenset({"/livez", "/readyz", "/health", "/metrics"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -36,7 +31,7 @@ class RequestContext:
         given = Headers(scope=scope).get("x-request-id", "")
         shown_id = given if _REQUEST_ID.fullmatch(given) else own_id
         facts: dict[str, object] = {}
-        scope.setdefault("state", {}).update(request_id=own_id, facts=facts)
+        scope.setdefault("state", {}).update(request_id=own_id, facts=facts, key_id="")
         started, status = time.monotonic(), 499  # 499: the client left before an answer
 
         async def send_with_id(message: Message) -> None:
@@ -50,35 +45,6 @@ class RequestContext:
             await self._app(scope, receive, send_with_id)
         finally:
             _log(scope, shown_id, status, time.monotonic() - started, facts)
-
-
-class KeyCheck:
-    """Every route but health and metrics needs one of the keys."""
-
-    def __init__(self, app: ASGIApp, keys: tuple[str, ...]) -> None:
-        self._app = app
-        self._digests = [_digest(key) for key in keys]
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in OPEN_PATHS or scope["method"] == "OPTIONS":
-            await self._app(scope, receive, send)
-        elif self._is_known(Headers(scope=scope).getlist("authorization")):
-            await self._app(scope, receive, send)
-        else:
-            error = AuthenticationError("Send a valid key: Authorization: Bearer YOUR_KEY.")
-            response = JSONResponse(error_body(error), error.status, error.headers)
-            await response(scope, receive, send)
-
-    def _is_known(self, headers: list[str]) -> bool:
-        """Digests of equal length, all compared: time tells nothing about the keys."""
-        scheme, _, key = (headers[0] if len(headers) == 1 else "").partition(" ")
-        digest = _digest(key)
-        matches = [hmac.compare_digest(digest, known) for known in self._digests]
-        return scheme.lower() == "bearer" and any(matches)
-
-
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode()).digest()
 
 
 def _log(
