@@ -23,7 +23,13 @@ from server.http.protocol import GuardedProtocol
 from server.media.loader import MediaLoader
 from server.metrics import Metrics
 from server.prompt.builder import PromptBuilder
-from server.settings import ServerSettings, SettingsError, add_arguments, read_settings
+from server.settings import (
+    ServerSettings,
+    SettingsError,
+    add_arguments,
+    read_settings,
+    show_settings,
+)
 
 logger = logging.getLogger("server")
 
@@ -36,7 +42,11 @@ def main(argv: list[str] | None = None) -> int:
 
         return chat(arguments[1:])
     try:
-        settings = read_settings(_parser().parse_args(arguments))
+        parsed = _parser().parse_args(arguments)
+        settings = read_settings(parsed)
+        if parsed.print_config:
+            sys.stdout.write(show_settings(settings))
+            return 0
         return serve(settings)
     except (CheckpointError, SettingsError, ValueError) as error:
         sys.stderr.write(f"internvl-server: {error}\n")
@@ -118,7 +128,11 @@ def _parser() -> argparse.ArgumentParser:
     version = importlib.metadata.version("internvl-server")
     parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    add_arguments(commands.add_parser("serve", help="serve a model"))
+    serve_command = commands.add_parser("serve", help="serve a model")
+    add_arguments(serve_command)
+    serve_command.add_argument(
+        "--print-config", action="store_true", help="show the settings in effect, and end"
+    )
     commands.add_parser("chat", help="talk to a server", add_help=False)
     return parser
 

@@ -1,13 +1,13 @@
 """The server's settings: one frozen dataclass, the single place of defaults.
 
-Command-line flags and `INTERNVL_…` environment variables derive from its fields.
+Command-line flags, `INTERNVL_…` environment variables and the names in a configuration file derive
+from its fields.
 """
 
 import argparse
 import dataclasses
 import json
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin
@@ -15,14 +15,21 @@ from typing import Any, Literal, get_args, get_origin
 from model_runtime.protocol import EngineConfig
 from server.http.limits import HttpLimits
 from server.media.settings import MediaSettings
+from server.setting_files import SettingsError, read_config_file, read_key_file
+from server.setting_values import MediaLimits, convert
+
+__all__ = [
+    "MediaLimits",
+    "ServerSettings",
+    "SettingsError",
+    "add_arguments",
+    "flag",
+    "read_settings",
+    "show_settings",
+]
 
 ENV_PREFIX = "INTERNVL_"
-_SIZE_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _ENGINE = {f: getattr(EngineConfig(checkpoint_path=""), f) for f in EngineConfig.__struct_fields__}
-
-
-class SettingsError(Exception):
-    """A flag or variable has a value that cannot be used; the message names it."""
 
 
 def _option(default: Any, help_text: str, **more: Any) -> Any:
@@ -30,25 +37,16 @@ def _option(default: Any, help_text: str, **more: Any) -> Any:
     return field(default=default, repr=is_shown, metadata={"help": help_text, **more})
 
 
-@dataclass(frozen=True)
-class MediaLimits:
-    """Media parts that one request may have."""
-
-    image: int = 16
-    video: int = 4
-
-    def __str__(self) -> str:
-        return f"image={self.image},video={self.video}"
-
-
 @dataclass(frozen=True, kw_only=True)
 class ServerSettings:
     """Everything an operator can set. Help texts are one line each."""
 
+    config: str | None = _option(None, "TOML file with settings, named as the flags")
     model: str | None = _option(None, "hub id or local folder; without it: the embedded demo")
     host: str = _option("127.0.0.1", "address to listen on")
     port: int = _option(8000, "port to listen on; 0 takes a free one")
     api_key: tuple[str, ...] = _option((), "key that clients must send; repeatable", secret=True)
+    api_key_file: str | None = _option(None, "file with more keys, one a line; # begins a comment")
     require_api_key: bool = _option(False, "refuse to start without --api-key off loopback")
     served_model_name: str | None = _option(None, "model name in the API; default: as given")
     revision: str | None = _option(None, "branch, tag or commit of the hub repository")
@@ -171,64 +169,71 @@ def flag(name: str) -> str:
 def read_settings(
     arguments: argparse.Namespace, environment: Mapping[str, str] = os.environ
 ) -> ServerSettings:
-    """Flags win over environment variables, which win over defaults. Raises SettingsError."""
-    values: dict[str, Any] = {}
-    for setting in dataclasses.fields(ServerSettings):
-        variable = ENV_PREFIX + setting.name.upper()
-        if hasattr(arguments, setting.name):
-            values[setting.name] = _parse(
-                setting, getattr(arguments, setting.name), flag(setting.name)
-            )
-        elif environment.get(variable):
-            values[setting.name] = _parse(setting, environment[variable], variable)
+    """Flags win over environment variables, they over the file, it over defaults.
+
+    Raises SettingsError. Keys of the key file come on top of the others.
+    """
+    settings = {setting.name: setting for setting in dataclasses.fields(ServerSettings)}
+    given = _from_environment(environment, settings) | _from_flags(arguments, settings)
+    if "config" in given:
+        path = given["config"].raw
+        content = read_config_file(path, settings.keys() - {"config"})
+        given = {name: _Given(raw, f"{path}: {name}") for name, raw in content.items()} | given
+    values = {name: _parse(settings[name], one) for name, one in given.items()}
+    if path := values.get("api_key_file"):
+        values["api_key"] = values.get("api_key", ()) + read_key_file(path)
     return ServerSettings(**values)
 
 
-def _parse(setting: "dataclasses.Field[Any]", raw: Any, source: str) -> Any:
+def show_settings(settings: ServerSettings) -> str:
+    """What is in effect, as a file that `--config` takes. Of secrets, only how many."""
+    lines = []
+    for setting in dataclasses.fields(settings):
+        name, value = setting.name.replace("_", "-"), getattr(settings, setting.name)
+        if setting.metadata.get("secret"):
+            lines.append(f"# {name}: {len(value)} given, not shown")
+        elif value is None or setting.name == "config":
+            lines.append(f"# {name}: {'not set' if value is None else value}")
+        else:
+            shown = str(value) if isinstance(value, MediaLimits) else value
+            lines.append(f"{name} = {json.dumps(shown, ensure_ascii=False)}")
+    return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What somebody wrote for a setting, and where."""
+
+    raw: Any
+    source: str
+
+
+def _from_flags(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> dict[str, _Given]:
+    return {
+        name: _Given(raw, "MODEL" if name == "model" else flag(name))
+        for name, raw in vars(arguments).items()
+        if name in settings
+    }
+
+
+def _from_environment(
+    environment: Mapping[str, str], settings: Mapping[str, Any]
+) -> dict[str, _Given]:
+    """Empty is not given: that is how compose files pass what is not set."""
+    variables = {name: ENV_PREFIX + name.upper() for name in settings}
+    return {
+        name: _Given(environment[variable], variable)
+        for name, variable in variables.items()
+        if environment.get(variable)
+    }
+
+
+def _parse(setting: "dataclasses.Field[Any]", given: _Given) -> Any:
     try:
-        if setting.metadata.get("size"):
-            return parse_size(raw)
-        return _convert(setting, raw)
-    except (ValueError, KeyError, TypeError) as error:
-        raise SettingsError(f"{source} has a value that cannot be used: {raw!r}") from error
-
-
-def _convert(setting: "dataclasses.Field[Any]", raw: Any) -> Any:
-    kind = setting.type
-    if kind is bool:
-        return raw if isinstance(raw, bool) else raw.lower() in ("1", "true", "yes", "on")
-    if get_origin(kind) is tuple:
-        parts = raw.split(",") if isinstance(raw, str) else raw
-        return tuple(part.strip() for part in parts if part.strip())
-    if kind is MediaLimits:
-        return _parse_limits(raw)
-    if get_origin(kind) is Literal:
-        if raw not in get_args(kind):
-            raise ValueError(raw)
-        return raw
-    if kind in (int, int | None):
-        return int(raw)
-    return float(raw) if kind is float else raw
-
-
-def _parse_limits(raw: str) -> MediaLimits:
-    """`{"image": 4}` or `image=4,video=1`; what is not named keeps its default."""
-    if raw.lstrip().startswith("{"):
-        given = json.loads(raw)
-    else:
-        given = dict(part.strip().split("=") for part in raw.split(","))
-    limits = MediaLimits(**{kind: int(count) for kind, count in given.items()})
-    if min(limits.image, limits.video) < 0:
-        raise ValueError(raw)
-    return limits
-
-
-def parse_size(text: str) -> int:
-    """`4GiB`, `512m`, `1000` → bytes; units are powers of 1024."""
-    match = re.fullmatch(r"\s*([0-9.]+)\s*([kmgt]?)(i?b)?\s*", str(text).lower())
-    if not match:
-        raise ValueError(text)
-    return int(float(match[1]) * _SIZE_UNITS[match[2]])
+        return convert(setting, given.raw)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        shown = "" if setting.metadata.get("secret") else f": {given.raw!r}"
+        raise SettingsError(f"{given.source} has a value that cannot be used{shown}") from error
 
 
 def _shown(default: Any) -> str:

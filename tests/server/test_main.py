@@ -15,6 +15,12 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_.value.code == 0 and capsys.readouterr().out.count(".") == 2
 
 
+def test_print_config(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "--print-config", "--api-key", "s3cret", "--port", "9"]) == 0
+    shown = capsys.readouterr().out
+    assert "port = 9\n" in shown and "s3cret" not in shown
+
+
 def test_a_missing_model_is_told_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["serve", "./no-such-folder"]) == 2
     assert "no folder './no-such-folder'" in capsys.readouterr().err
