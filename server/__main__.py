@@ -20,9 +20,11 @@ from model_runtime.checkpoint import (
 from server.app import create_app
 from server.engine.client import WorkerEngine
 from server.http.protocol import GuardedProtocol
+from server.lifecycle import Lifecycle
 from server.media.loader import MediaLoader
 from server.metrics import Metrics
 from server.prompt.builder import PromptBuilder
+from server.serving import DrainingServer
 from server.settings import (
     ServerSettings,
     SettingsError,
@@ -67,6 +69,7 @@ def serve(settings: ServerSettings) -> int:
         on_step=metrics.on_step,
     )
     failures: list[Exception] = []
+    lifecycle = Lifecycle()
 
     def stop_after(failure: Exception) -> None:
         failures.append(failure)
@@ -79,10 +82,16 @@ def serve(settings: ServerSettings) -> int:
         checkpoint=checkpoint,
         settings=settings,
         metrics=metrics,
+        lifecycle=lifecycle,
         on_ready=lambda: _announce(settings, checkpoint, engine, _port(server)),
         on_load_failure=stop_after,
     )
-    server = uvicorn.Server(uvicorn.Config(app, **_uvicorn_options(settings)))
+    server = DrainingServer(
+        uvicorn.Config(app, **_uvicorn_options(settings)),
+        lifecycle,
+        drain_delay=settings.drain_delay,
+        shutdown_timeout=settings.shutdown_timeout,
+    )
     logger.info("loading %s", checkpoint.model_id)
     server.run()
     if failures or not server.started:
@@ -110,7 +119,7 @@ def _uvicorn_options(settings: ServerSettings) -> dict[str, Any]:
         "port": settings.port,
         "ssl_keyfile": settings.ssl_keyfile,
         "ssl_certfile": settings.ssl_certfile,
-        "timeout_graceful_shutdown": settings.shutdown_timeout,
+        "timeout_graceful_shutdown": 1,  # of connections without a request: ours came before
         "access_log": False,  # ours has tokens and no query strings
         "server_header": False,
         "log_config": None,

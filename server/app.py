@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
+from prometheus_client import Counter
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
@@ -24,8 +25,11 @@ from server.engine.types import Engine
 from server.errors import ApiError, MethodNotAllowedError, NotFoundError, internal_error
 from server.http.bodies import BodyBudget
 from server.http.context import RequestContext
+from server.http.gate import Gate
 from server.http.hosts import HostCheck
 from server.http.keys import KeyCheck
+from server.lifecycle import Lifecycle, State
+from server.loop_lag import LoopLag
 from server.media.loader import MediaLoader
 from server.metrics import Metrics
 from server.prompt.builder import PromptBuilder
@@ -42,12 +46,17 @@ def create_app(
     checkpoint: Checkpoint,
     settings: ServerSettings,
     metrics: Metrics,
+    lifecycle: Lifecycle | None = None,
     on_ready: Callable[[], None] = lambda: None,
     on_load_failure: Callable[[Exception], None] = lambda error: None,
 ) -> FastAPI:
     """The application. The server listens while the model loads; `/readyz` tells when it is."""
     model_name = settings.served_model_name or checkpoint.model_id
-    admission = Admission(settings.max_num_seqs + settings.max_waiting_requests)
+    lifecycle = lifecycle or Lifecycle()
+    on_refusal = _refusal_counter(metrics)
+    max_requests = settings.max_num_seqs + settings.max_waiting_requests
+    admission = Admission(max_requests, settings.quotas(), on_refusal)
+    lag = LoopLag(metrics.registry)
     _expose(metrics, admission, prompts)
     chat = ChatService(
         engine=engine,
@@ -78,11 +87,13 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await media.start()
-        loading = asyncio.create_task(_load(engine, on_ready, on_load_failure))
+        loading = asyncio.create_task(_load(engine, lifecycle, on_ready, on_load_failure))
+        measuring = asyncio.create_task(lag.measure())
         try:
             yield
         finally:
             loading.cancel()
+            measuring.cancel()
             await engine.stop()
             await media.stop()
 
@@ -92,26 +103,44 @@ def create_app(
         root_path=settings.root_path,
         redirect_slashes=False,
     )
-    _add_routes(app, chat, tokenizing, catalog)
+    _add_routes(app, chat, tokenizing, catalog, lifecycle)
     _add_error_answers(app, metrics)
+    app.add_middleware(Gate, admission=admission, lifecycle=lifecycle, on_refusal=on_refusal)
+    app.add_middleware(
+        BodyBudget, max_bytes=settings.max_inflight_body_bytes, on_refusal=on_refusal
+    )
     _add_middleware(app, settings)
     return app
 
 
 async def _load(
-    engine: Engine, on_ready: Callable[[], None], on_failure: Callable[[Exception], None]
+    engine: Engine,
+    lifecycle: Lifecycle,
+    on_ready: Callable[[], None],
+    on_failure: Callable[[Exception], None],
 ) -> None:
     try:
         await engine.start()
     except Exception as error:
         on_failure(error)
     else:
+        lifecycle.advance(State.SERVING)
         on_ready()
 
 
 def _add_routes(
-    app: FastAPI, chat: ChatService, tokenizing: TokenizeService, catalog: Catalog
+    app: FastAPI,
+    chat: ChatService,
+    tokenizing: TokenizeService,
+    catalog: Catalog,
+    lifecycle: Lifecycle,
 ) -> None:
+    async def readyz(request: Request) -> Response:
+        """Requests are admitted and the worker made progress lately."""
+        if lifecycle.is_draining:
+            return JSONResponse({"status": "unavailable", "reason": "draining"}, 503)
+        return await catalog.readyz(request)
+
     schema = ChatCompletionRequest.model_json_schema(ref_template="#/components/schemas/{model}")
     definitions = schema.pop("$defs", {})
     body = {"required": True, "content": {"application/json": {"schema": schema}}}
@@ -129,8 +158,8 @@ def _add_routes(
         "/v1/models": catalog.models,
         "/v1/models/{model:path}": catalog.model,
         "/livez": catalog.livez,
-        "/readyz": catalog.readyz,
-        "/health": catalog.readyz,
+        "/readyz": readyz,
+        "/health": readyz,
         "/metrics": catalog.metrics,
     }.items():
         app.add_api_route(path, _plain(handler), methods=["GET"])
@@ -191,7 +220,6 @@ def _routing_error(error: HTTPException) -> Response:
 
 def _add_middleware(app: FastAPI, settings: ServerSettings) -> None:
     """The last added is the outermost."""
-    app.add_middleware(BodyBudget, max_bytes=settings.max_inflight_body_bytes)
     if settings.api_key:
         app.add_middleware(KeyCheck, keys=settings.api_key)
     if settings.allowed_origins:
@@ -208,9 +236,18 @@ def _add_middleware(app: FastAPI, settings: ServerSettings) -> None:
 
 def _expose(metrics: Metrics, admission: Admission, prompts: PromptBuilder) -> None:
     metrics.gauge("requests_inside", "Requests admitted", lambda: admission.num_inside)
-    metrics.gauge("admission_refusals", "Requests refused", lambda: admission.num_refused)
     metrics.gauge(
         "neutralised_control_tokens",
         "Control tokens that users typed and that stayed text",
         lambda: prompts.num_neutralised,
     )
+
+
+def _refusal_counter(metrics: Metrics) -> Callable[[str], None]:
+    refusals = Counter(
+        "internvl:admission_refusals",
+        "Requests refused before any work, by reason",
+        ["reason"],
+        registry=metrics.registry,
+    )
+    return lambda reason: refusals.labels(reason).inc()

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin
 
 from model_runtime.protocol import EngineConfig
+from server.admission import Quotas
 from server.http.limits import HttpLimits
 from server.media.settings import MediaSettings
 from server.setting_files import SettingsError, read_config_file, read_key_file
@@ -72,6 +73,10 @@ class ServerSettings:
         MediaSettings().tile_cache_bytes, "memory for decoded media seen lately", size=True
     )
     max_waiting_requests: int = _option(256, "requests that may wait beyond --max-num-seqs")
+    requests_per_minute: int | None = _option(None, "requests that a key may send in a minute")
+    max_concurrent_requests_per_key: int | None = _option(
+        None, "requests that a key may have under way"
+    )
     gpu_memory_utilization: float = _option(
         _ENGINE["gpu_memory_utilization"], "share of GPU memory to use"
     )
@@ -102,6 +107,7 @@ class ServerSettings:
         (), "host name clients may use besides loopback's; repeatable; * is any"
     )
     allowed_origins: tuple[str, ...] = _option((), "origin allowed by CORS; repeatable")
+    drain_delay: int = _option(0, "seconds at shutdown that it still serves, but is not ready")
     shutdown_timeout: int = _option(30, "seconds that running requests get at shutdown")
     log_level: Literal["debug", "info", "warning", "error"] = _option("info", "least level logged")
 
@@ -114,8 +120,9 @@ class ServerSettings:
             raise SettingsError("--gpu-memory-utilization must lie between 0 and 1.")
         if self.max_inflight_body_bytes < self.max_body_bytes:
             raise SettingsError("--max-inflight-body-bytes must be at least --max-body-bytes.")
-        if self.max_connections < 1:
-            raise SettingsError("--max-connections must be positive.")
+        for name in ("max_connections", "requests_per_minute", "max_concurrent_requests_per_key"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise SettingsError(f"{flag(name)} must be positive.")
 
     @property
     def is_loopback(self) -> bool:
@@ -127,6 +134,14 @@ class ServerSettings:
         own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name in names}
         own["quantization"] = None if self.quantization == "none" else self.quantization
         return EngineConfig(checkpoint_path=checkpoint_path, **own)
+
+    def quotas(self) -> Quotas:
+        """Admission's part of the settings."""
+        return Quotas(
+            requests_per_minute=self.requests_per_minute,
+            max_concurrent_requests=self.max_concurrent_requests_per_key,
+            num_keys=len(self.api_key),
+        )
 
     def http_limits(self) -> HttpLimits:
         """The connections' part of the settings."""

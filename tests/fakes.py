@@ -21,6 +21,7 @@ from server.engine.types import EngineHealth, EngineInfo, GenerationRequest, Tex
 from server.errors import EngineError, MediaError
 from server.http.limits import HttpLimits
 from server.http.protocol import GuardedProtocol
+from server.lifecycle import Lifecycle
 from server.media.types import LoadedMedia, MediaRequest
 from server.metrics import Metrics
 from server.prompt.builder import PromptBuilder
@@ -131,11 +132,13 @@ class HangingMedia(FakeMedia):
 
     def __init__(self) -> None:
         super().__init__()
+        self.was_asked = threading.Event()
         self.was_cancelled = threading.Event()
 
     async def load_all(self, requests: Sequence[MediaRequest]) -> list[LoadedMedia]:
         if not requests:
             return []
+        self.was_asked.set()
         try:
             await asyncio.Event().wait()
         finally:
@@ -151,7 +154,14 @@ def _loaded(request: MediaRequest) -> LoadedMedia:
     )
 
 
-def make_app(folder: Path, engine: Any = None, media: Any = None, **settings: Any) -> FastAPI:
+def make_app(
+    folder: Path,
+    engine: Any = None,
+    media: Any = None,
+    *,
+    lifecycle: Lifecycle | None = None,
+    **settings: Any,
+) -> FastAPI:
     """The real application over fakes."""
     checkpoint = load_checkpoint(folder, "tiny")
     return create_app(
@@ -161,6 +171,7 @@ def make_app(folder: Path, engine: Any = None, media: Any = None, **settings: An
         checkpoint=checkpoint,
         settings=ServerSettings(**settings),
         metrics=Metrics(),
+        lifecycle=lifecycle,
     )
 
 

@@ -1,5 +1,7 @@
 """Bytes of request bodies held by the whole process. Plain ASGI."""
 
+from collections.abc import Callable
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.errors import OverloadedError
@@ -11,9 +13,10 @@ class BodyBudget:
     announcement as it comes; gives it back when the request ends, because media in a body is
     kept until then. Raises OverloadedError into whoever reads."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, on_refusal: Callable[[str], None]) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._on_refusal = on_refusal
         self._num_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -41,6 +44,7 @@ class BodyBudget:
         if num_bytes <= 0:
             return 0
         if self._num_bytes + num_bytes > self._max_bytes:
+            self._on_refusal("body_bytes")
             raise OverloadedError("The server holds too many large requests. Try again soon.")
         self._num_bytes += num_bytes
         return num_bytes

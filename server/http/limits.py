@@ -15,5 +15,6 @@ class HttpLimits:
     min_body_rate: int = 256 << 10  # per second
     stall_timeout: float = 30.0  # a reader is watched so often
     min_read_rate: int = 1 << 10  # per second, of a reader that has something to read
+    send_buffer: int = 256 << 10  # in the kernel, which would take megabytes of an answer
     linger_timeout: float = 1.0  # after a refusal, for the client to read it
     max_connections: int = 1000

@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from enum import Enum
+from socket import SO_SNDBUF, SOL_SOCKET
 from typing import Any
 
 import httptools
@@ -50,6 +51,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if own_socket := transport.get_extra_info("socket"):
+            own_socket.setsockopt(SOL_SOCKET, SO_SNDBUF, self._limits.send_buffer)
         num_others, allowed = len(self.connections) - 1, self._limits.max_connections
         if num_others >= 2 * allowed:
             transport.abort()

@@ -163,7 +163,7 @@ def test_a_full_house_is_a_503_with_retry_after(tiny_checkpoint: Path) -> None:
         with httpx.stream("POST", path, json={**HELLO, "stream": True}) as inside:
             assert inside.status_code == 200
             response = post(url, HELLO)
-        assert response.status_code == 503 and response.headers["retry-after"] == "1"
+        assert response.status_code == 503 and 1 <= int(response.headers["retry-after"]) <= 3
         assert error_of(response)["code"] == "server_overloaded"
 
 
