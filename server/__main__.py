@@ -4,6 +4,7 @@ import argparse
 import functools
 import importlib.metadata
 import logging
+import resource
 import sys
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,7 @@ def serve(settings: ServerSettings) -> int:
     """Serve until stopped. 0: ended as asked; 1: the model could not be loaded."""
     _log_setup(settings)
     _check_key(settings)
+    _raise_descriptor_limit(settings.max_connections)
     checkpoint = _checkpoint(settings)
     metrics = Metrics()
     prompts = PromptBuilder(checkpoint, settings.max_model_len or checkpoint.context_len)
@@ -161,6 +163,17 @@ def _check_key(settings: ServerSettings) -> None:
     logger.warning(
         "ANYONE who reaches %s:%d can use this server: set --api-key", settings.host, settings.port
     )
+
+
+def _raise_descriptor_limit(max_connections: int) -> None:
+    """Each connection is one, and shells allow 1024; some more for refusals, media and workers."""
+    wanted = 2 * max_connections + 512
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    ceiling = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < ceiling:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (ceiling, hard))
+    if ceiling < wanted:
+        logger.warning("only %d files may be open: --max-connections is too high", ceiling)
 
 
 def _announce(

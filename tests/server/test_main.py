@@ -1,11 +1,12 @@
 """The command line: what it prints and the status it ends with."""
 
 import logging
+import resource
 from pathlib import Path
 
 import pytest
 
-from server.__main__ import _check_key, _checkpoint, main
+from server.__main__ import _check_key, _checkpoint, _raise_descriptor_limit, main
 from server.settings import ServerSettings, SettingsError
 
 
@@ -46,3 +47,15 @@ def test_an_open_door_is_shouted_about(caplog: pytest.LogCaptureFixture) -> None
         assert "--api-key" in caplog.text
     with pytest.raises(SettingsError):
         _check_key(ServerSettings(host="0.0.0.0", require_api_key=True))
+
+
+def test_there_are_descriptors_for_all_connections() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (600, before[1]))
+        _raise_descriptor_limit(100)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (712, before[1])
+        _raise_descriptor_limit(10)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (712, before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
