@@ -1,8 +1,10 @@
 """The command line, and the place where all parts meet (the composition root)."""
 
 import argparse
+import functools
 import importlib.metadata
 import logging
+import resource
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,10 +20,19 @@ from model_runtime.checkpoint import (
 )
 from server.app import create_app
 from server.engine.client import WorkerEngine
+from server.http.protocol import GuardedProtocol
+from server.lifecycle import Lifecycle
 from server.media.loader import MediaLoader
 from server.metrics import Metrics
 from server.prompt.builder import PromptBuilder
-from server.settings import ServerSettings, SettingsError, add_arguments, read_settings
+from server.serving import DrainingServer
+from server.settings import (
+    ServerSettings,
+    SettingsError,
+    add_arguments,
+    read_settings,
+    show_settings,
+)
 
 logger = logging.getLogger("server")
 
@@ -34,7 +45,11 @@ def main(argv: list[str] | None = None) -> int:
 
         return chat(arguments[1:])
     try:
-        settings = read_settings(_parser().parse_args(arguments))
+        parsed = _parser().parse_args(arguments)
+        settings = read_settings(parsed)
+        if parsed.print_config:
+            sys.stdout.write(show_settings(settings))
+            return 0
         return serve(settings)
     except (CheckpointError, SettingsError, ValueError) as error:
         sys.stderr.write(f"internvl-server: {error}\n")
@@ -45,6 +60,7 @@ def serve(settings: ServerSettings) -> int:
     """Serve until stopped. 0: ended as asked; 1: the model could not be loaded."""
     _log_setup(settings)
     _check_key(settings)
+    _raise_descriptor_limit(settings.max_connections)
     checkpoint = _checkpoint(settings)
     metrics = Metrics()
     prompts = PromptBuilder(checkpoint, settings.max_model_len or checkpoint.context_len)
@@ -55,6 +71,7 @@ def serve(settings: ServerSettings) -> int:
         on_step=metrics.on_step,
     )
     failures: list[Exception] = []
+    lifecycle = Lifecycle()
 
     def stop_after(failure: Exception) -> None:
         failures.append(failure)
@@ -67,10 +84,16 @@ def serve(settings: ServerSettings) -> int:
         checkpoint=checkpoint,
         settings=settings,
         metrics=metrics,
+        lifecycle=lifecycle,
         on_ready=lambda: _announce(settings, checkpoint, engine, _port(server)),
         on_load_failure=stop_after,
     )
-    server = uvicorn.Server(uvicorn.Config(app, **_uvicorn_options(settings)))
+    server = DrainingServer(
+        uvicorn.Config(app, **_uvicorn_options(settings)),
+        lifecycle,
+        drain_delay=settings.drain_delay,
+        shutdown_timeout=settings.shutdown_timeout,
+    )
     logger.info("loading %s", checkpoint.model_id)
     server.run()
     if failures or not server.started:
@@ -98,11 +121,13 @@ def _uvicorn_options(settings: ServerSettings) -> dict[str, Any]:
         "port": settings.port,
         "ssl_keyfile": settings.ssl_keyfile,
         "ssl_certfile": settings.ssl_certfile,
-        "timeout_graceful_shutdown": settings.shutdown_timeout,
+        "timeout_graceful_shutdown": 1,  # of connections without a request: ours came before
         "access_log": False,  # ours has tokens and no query strings
         "server_header": False,
         "log_config": None,
-        "http": "httptools",
+        "http": functools.partial(GuardedProtocol, limits=settings.http_limits()),
+        "timeout_keep_alive": settings.keep_alive_timeout,
+        "proxy_headers": False,  # nothing here asks who the client is
         "ws": "none",
     }
 
@@ -114,7 +139,11 @@ def _parser() -> argparse.ArgumentParser:
     version = importlib.metadata.version("internvl-server")
     parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    add_arguments(commands.add_parser("serve", help="serve a model"))
+    serve_command = commands.add_parser("serve", help="serve a model")
+    add_arguments(serve_command)
+    serve_command.add_argument(
+        "--print-config", action="store_true", help="show the settings in effect, and end"
+    )
     commands.add_parser("chat", help="talk to a server", add_help=False)
     return parser
 
@@ -134,6 +163,17 @@ def _check_key(settings: ServerSettings) -> None:
     logger.warning(
         "ANYONE who reaches %s:%d can use this server: set --api-key", settings.host, settings.port
     )
+
+
+def _raise_descriptor_limit(max_connections: int) -> None:
+    """Each connection is one, and shells allow 1024; some more for refusals, media and workers."""
+    wanted = 2 * max_connections + 512
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    ceiling = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < ceiling:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (ceiling, hard))
+    if ceiling < wanted:
+        logger.warning("only %d files may be open: --max-connections is too high", ceiling)
 
 
 def _announce(

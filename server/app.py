@@ -2,11 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 
 from fastapi import FastAPI
+from prometheus_client import Counter
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
@@ -15,37 +15,28 @@ from starlette.responses import Response
 from model_runtime.checkpoint import Checkpoint
 from server.admission import Admission
 from server.api.answering import Answering
-from server.api.batches.batches import BatchesService
-from server.api.batches.execute import Endpoint, LineExecutor
-from server.api.batches.files import FilesService
-from server.api.batches.house import BatchHouse
-from server.api.batches.schemas import BatchEndpoint
-from server.api.catalog import Catalog
-from server.api.chat import ChatFormat, ChatService
-from server.api.completions.form import CompletionFormat
-from server.api.completions.parse import completion_request
 from server.api.completions.prepare import CompletionPreparation
-from server.api.completions.service import CompletionService
 from server.api.connection import ClientGoneError
 from server.api.document import document
 from server.api.error_answers import error_answer
-from server.api.messages.service import MessagesService
-from server.api.parse import chat_request
 from server.api.parts import Parts
 from server.api.prepare import ChatPreparation
-from server.api.responses.service import ResponsesService
-from server.api.tokenize import TokenizeService
+from server.api.routes import add_more_routes, add_routes, batch_house
 from server.engine.types import Engine
 from server.errors import ApiError, MethodNotAllowedError, NotFoundError, internal_error
-from server.media.budget import ByteBudget
+from server.http.bodies import BodyBudget
+from server.http.context import RequestContext
+from server.http.gate import Gate
+from server.http.hosts import HostCheck
+from server.http.keys import KeyCheck
+from server.lifecycle import Lifecycle, State
+from server.loop_lag import LoopLag
 from server.media.loader import MediaLoader
 from server.metrics import Metrics
-from server.middleware import KeyCheck, RequestContext
 from server.prompt.builder import PromptBuilder
 from server.settings import ServerSettings
 
 logger = logging.getLogger(__name__)
-Handler = Callable[[Request], Awaitable[Response]]
 
 
 def create_app(
@@ -56,12 +47,17 @@ def create_app(
     checkpoint: Checkpoint,
     settings: ServerSettings,
     metrics: Metrics,
+    lifecycle: Lifecycle | None = None,
     on_ready: Callable[[], None] = lambda: None,
     on_load_failure: Callable[[Exception], None] = lambda error: None,
 ) -> FastAPI:
     """The application. The server listens while the model loads; `/readyz` tells when it is."""
     model_name = settings.served_model_name or checkpoint.model_id
-    admission = Admission(settings.max_num_seqs + settings.max_waiting_requests)
+    lifecycle = lifecycle or Lifecycle()
+    on_refusal = _refusal_counter(metrics)
+    max_requests = settings.max_num_seqs + settings.max_waiting_requests
+    admission = Admission(max_requests, settings.quotas(), on_refusal)
+    lag = LoopLag(metrics.registry)
     _expose(metrics, admission, prompts)
     parts = Parts(
         engine=engine,
@@ -75,17 +71,19 @@ def create_app(
     )
     answering, preparation = Answering(parts), ChatPreparation(parts)
     completing = CompletionPreparation(parts)
-    house = _batch_house(parts, answering, preparation, completing)
+    house = batch_house(parts, answering, preparation, completing)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await house.start()  # first: the folder may be another server's
         await media.start()
-        loading = asyncio.create_task(_load(engine, on_ready, on_load_failure))
+        loading = asyncio.create_task(_load(engine, lifecycle, on_ready, on_load_failure))
+        measuring = asyncio.create_task(lag.measure())
         try:
             yield
         finally:
             loading.cancel()
+            measuring.cancel()
             await house.stop()  # before the engine: a line that it ends is no failed line
             await engine.stop()
             await media.stop()
@@ -96,118 +94,31 @@ def create_app(
         root_path=settings.root_path,
         redirect_slashes=False,
     )
-    _add_routes(app, parts, answering, preparation)
-    _add_more_routes(app, parts, answering, completing, house)
+    add_routes(app, parts, answering, preparation, lifecycle)
+    add_more_routes(app, parts, answering, completing, house)
     document(app)
     _add_error_answers(app, metrics)
+    app.add_middleware(Gate, admission=admission, lifecycle=lifecycle, on_refusal=on_refusal)
+    app.add_middleware(
+        BodyBudget, max_bytes=settings.max_inflight_body_bytes, on_refusal=on_refusal
+    )
     _add_middleware(app, settings)
     return app
 
 
 async def _load(
-    engine: Engine, on_ready: Callable[[], None], on_failure: Callable[[Exception], None]
+    engine: Engine,
+    lifecycle: Lifecycle,
+    on_ready: Callable[[], None],
+    on_failure: Callable[[Exception], None],
 ) -> None:
     try:
         await engine.start()
     except Exception as error:
         on_failure(error)
     else:
+        lifecycle.advance(State.SERVING)
         on_ready()
-
-
-def _add_routes(
-    app: FastAPI, parts: Parts, answering: Answering, preparation: ChatPreparation
-) -> None:
-    chat = ChatService(parts, answering, preparation)
-    tokenizing = TokenizeService(parts, answering, preparation)
-    responses = ResponsesService(parts, answering, preparation)
-    messages = MessagesService(parts, answering, preparation)
-    catalog = Catalog(parts)
-    posts = {
-        "/v1/chat/completions": chat.handle,
-        "/v1/responses": responses.create,
-        "/v1/messages": messages.create,
-        "/v1/messages/count_tokens": messages.count_tokens,
-        "/tokenize": tokenizing.tokenize,
-        "/detokenize": tokenizing.detokenize,
-    }
-    gets = {
-        "/version": catalog.version,
-        "/v1/models": catalog.models,
-        "/v1/models/{model:path}": catalog.model,
-        "/v1/responses/{response_id}": responses.retrieve,
-        "/v1/responses/{response_id}/input_items": responses.input_items,
-        "/livez": catalog.livez,
-        "/readyz": catalog.readyz,
-        "/health": catalog.readyz,
-        "/metrics": catalog.metrics,
-    }
-    deletes = {"/v1/responses/{response_id}": responses.delete}
-    for method, routes in (("POST", posts), ("GET", gets), ("DELETE", deletes)):
-        _route(app, parts, method, routes)
-
-
-def _add_more_routes(
-    app: FastAPI,
-    parts: Parts,
-    answering: Answering,
-    completing: CompletionPreparation,
-    house: BatchHouse,
-) -> None:
-    completions = CompletionService(parts, answering, completing)
-    files = FilesService(parts, house)
-    batches = BatchesService(answering, house, files)
-    posts = {
-        "/v1/completions": completions.handle,
-        "/v1/files": files.upload,
-        "/v1/batches": batches.create,
-        "/v1/batches/{batch_id}/cancel": batches.cancel,
-    }
-    gets = {
-        "/v1/files": files.list,
-        "/v1/files/{file_id}": files.retrieve,
-        "/v1/files/{file_id}/content": files.content,
-        "/v1/batches": batches.list,
-        "/v1/batches/{batch_id}": batches.retrieve,
-    }
-    deletes = {"/v1/files/{file_id}": files.delete}
-    for method, routes in (("POST", posts), ("GET", gets), ("DELETE", deletes)):
-        _route(app, parts, method, routes)
-
-
-def _route(app: FastAPI, parts: Parts, method: str, routes: Mapping[str, Handler]) -> None:
-    for path, handler in routes.items():
-        endpoint = _endpoint(handler, parts.media.budget)
-        app.add_api_route(path, endpoint, methods=[method])
-
-
-def _batch_house(
-    parts: Parts,
-    answering: Answering,
-    chatting: ChatPreparation,
-    completing: CompletionPreparation,
-) -> BatchHouse:
-    endpoints: dict[BatchEndpoint, Endpoint[Any]] = {
-        "/v1/chat/completions": Endpoint(chat_request, chatting.begin, ChatFormat),
-        "/v1/completions": Endpoint(completion_request, completing.begin, CompletionFormat),
-    }
-    return BatchHouse(parts.settings, LineExecutor(parts, answering, endpoints).execute)
-
-
-def _endpoint(handler: Handler, budget: ByteBudget) -> Handler:
-    """A function that FastAPI takes for an endpoint of its own: it reads the annotation.
-
-    The body counts until the handler ends; a stream of events that follows needs it no more.
-    """
-
-    async def endpoint(request: Request) -> Response:
-        with budget.loan() as loan:
-            request.state.loan = loan
-            return await handler(request)
-
-    endpoint.__name__ = handler.__name__
-    endpoint.__doc__ = handler.__doc__
-    return endpoint
 
 
 def _add_error_answers(app: FastAPI, metrics: Metrics) -> None:
@@ -248,14 +159,25 @@ def _add_middleware(app: FastAPI, settings: ServerSettings) -> None:
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "X-Api-Key", "X-Request-Id"],
         )
+    if (settings.is_loopback or settings.allowed_hosts) and "*" not in settings.allowed_hosts:
+        app.add_middleware(HostCheck, allowed=settings.allowed_hosts)
     app.add_middleware(RequestContext)
 
 
 def _expose(metrics: Metrics, admission: Admission, prompts: PromptBuilder) -> None:
     metrics.gauge("requests_inside", "Requests admitted", lambda: admission.num_inside)
-    metrics.gauge("admission_refusals", "Requests refused", lambda: admission.num_refused)
     metrics.gauge(
         "neutralised_control_tokens",
         "Control tokens that users typed and that stayed text",
         lambda: prompts.num_neutralised,
     )
+
+
+def _refusal_counter(metrics: Metrics) -> Callable[[str], None]:
+    refusals = Counter(
+        "internvl:admission_refusals",
+        "Requests refused before any work, by reason",
+        ["reason"],
+        registry=metrics.registry,
+    )
+    return lambda reason: refusals.labels(reason).inc()

@@ -4,7 +4,10 @@ Messages are written for the client: they name the field and say what to do, and
 a path, an address, a traceback or the text of another library's exception.
 """
 
+import random
 from http import HTTPStatus
+
+_RETRY_JITTER_S = 2  # so that the refused do not all come back at once
 
 
 class ApiError(Exception):
@@ -87,6 +90,22 @@ class PayloadTooLargeError(ApiError):
     code = "request_too_large"
 
 
+class HeadersTooLargeError(ApiError):
+    """The request line and headers exceed a limit."""
+
+    status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+    type = "invalid_request_error"
+    code = "headers_too_large"
+
+
+class ExpectationError(ApiError):
+    """An `Expect` header that asks for something else than to go on."""
+
+    status = HTTPStatus.EXPECTATION_FAILED
+    type = "invalid_request_error"
+    code = "invalid_request"
+
+
 class UnsupportedMediaTypeError(ApiError):
     """The body is not plain JSON."""
 
@@ -104,13 +123,39 @@ class UnavailableError(ApiError):
 
     @property
     def headers(self) -> dict[str, str]:
-        return {"Retry-After": str(self.retry_after_s)}
+        return _come_back_after(self.retry_after_s)
 
 
 class OverloadedError(UnavailableError):
     """Too many requests at once."""
 
     code = "server_overloaded"
+
+
+class DrainingError(UnavailableError):
+    """The server is about to end: another one, or a later one, can answer."""
+
+    code = "server_draining"
+
+
+class RateLimitError(ApiError):
+    """A key has used up what it may; others may go on."""
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+
+    def __init__(self, message: str, *, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return _come_back_after(self.retry_after_s)
+
+
+def _come_back_after(seconds: int) -> dict[str, str]:
+    return {"Retry-After": str(seconds + random.randint(0, _RETRY_JITTER_S))}
 
 
 def internal_error() -> ApiError:

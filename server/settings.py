@@ -1,27 +1,36 @@
 """The server's settings: one frozen dataclass, the single place of defaults.
 
-Command-line flags and `INTERNVL_…` environment variables derive from its fields.
+Command-line flags, `INTERNVL_…` environment variables and the names in a configuration file derive
+from its fields.
 """
 
 import argparse
 import dataclasses
 import json
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin
 
 from model_runtime.protocol import EngineConfig
+from server.admission import Quotas
+from server.http.limits import HttpLimits
 from server.media.settings import MediaSettings
+from server.setting_files import SettingsError, read_config_file, read_key_file
+from server.setting_values import MediaLimits, convert
+
+__all__ = [
+    "MediaLimits",
+    "ServerSettings",
+    "SettingsError",
+    "add_arguments",
+    "flag",
+    "read_settings",
+    "show_settings",
+]
 
 ENV_PREFIX = "INTERNVL_"
-_SIZE_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _ENGINE = {f: getattr(EngineConfig(checkpoint_path=""), f) for f in EngineConfig.__struct_fields__}
-
-
-class SettingsError(Exception):
-    """A flag or variable has a value that cannot be used; the message names it."""
 
 
 def _option(default: Any, help_text: str, **more: Any) -> Any:
@@ -29,25 +38,16 @@ def _option(default: Any, help_text: str, **more: Any) -> Any:
     return field(default=default, repr=is_shown, metadata={"help": help_text, **more})
 
 
-@dataclass(frozen=True)
-class MediaLimits:
-    """Media parts that one request may have."""
-
-    image: int = 16
-    video: int = 4
-
-    def __str__(self) -> str:
-        return f"image={self.image},video={self.video}"
-
-
 @dataclass(frozen=True, kw_only=True)
 class ServerSettings:
     """Everything an operator can set. Help texts are one line each."""
 
+    config: str | None = _option(None, "TOML file with settings, named as the flags")
     model: str | None = _option(None, "hub id or local folder; without it: the embedded demo")
     host: str = _option("127.0.0.1", "address to listen on")
     port: int = _option(8000, "port to listen on; 0 takes a free one")
     api_key: tuple[str, ...] = _option((), "key that clients must send; repeatable", secret=True)
+    api_key_file: str | None = _option(None, "file with more keys, one a line; # begins a comment")
     require_api_key: bool = _option(False, "refuse to start without --api-key off loopback")
     served_model_name: str | None = _option(None, "model name in the API; default: as given")
     revision: str | None = _option(None, "branch, tag or commit of the hub repository")
@@ -76,6 +76,10 @@ class ServerSettings:
         256 << 20, "memory for answers of /v1/responses to go on from; 0: none", size=True
     )
     max_waiting_requests: int = _option(256, "requests that may wait beyond --max-num-seqs")
+    requests_per_minute: int | None = _option(None, "requests that a key may send in a minute")
+    max_concurrent_requests_per_key: int | None = _option(
+        None, "requests that a key may have under way"
+    )
     gpu_memory_utilization: float = _option(
         _ENGINE["gpu_memory_utilization"], "share of GPU memory to use"
     )
@@ -99,7 +103,9 @@ class ServerSettings:
         MediaSettings().num_decoders, "processes that decode images and videos"
     )
     media_bytes_in_flight: int = _option(
-        MediaSettings().max_bytes_in_flight, "media and bodies held at a time", size=True
+        MediaSettings().max_bytes_in_flight,
+        "media held at a time, in all",
+        size=True,
     )
     allowed_local_media_path: str | None = _option(None, "folder that file: URLs may read")
     seed: int = _option(0, "seeds requests that bring no seed of their own")
@@ -107,10 +113,19 @@ class ServerSettings:
     batch_dir: str | None = _option(None, "folder that keeps files and batches; default: neither")
     max_batch_file_bytes: int = _option(200 << 20, "largest uploaded file", size=True)
     max_batch_dir_bytes: int = _option(10 << 30, "files held before more are refused", size=True)
+    max_inflight_body_bytes: int = _option(
+        512 << 20, "request bodies held at a time, all requests together", size=True
+    )
+    max_connections: int = _option(1000, "connections at a time; more are told to come back")
+    keep_alive_timeout: int = _option(65, "seconds that an idle connection is kept")
     root_path: str = _option("", "path prefix behind a proxy")
     ssl_keyfile: str | None = _option(None, "TLS key")
     ssl_certfile: str | None = _option(None, "TLS certificate")
+    allowed_hosts: tuple[str, ...] = _option(
+        (), "host name clients may use besides loopback's; repeatable; * is any"
+    )
     allowed_origins: tuple[str, ...] = _option((), "origin allowed by CORS; repeatable")
+    drain_delay: int = _option(0, "seconds at shutdown that it still serves, but is not ready")
     shutdown_timeout: int = _option(30, "seconds that running requests get at shutdown")
     log_level: Literal["debug", "info", "warning", "error"] = _option("info", "least level logged")
 
@@ -123,6 +138,11 @@ class ServerSettings:
             raise SettingsError("--media-decoders must be positive.")
         if not 0 < self.gpu_memory_utilization <= 1:
             raise SettingsError("--gpu-memory-utilization must lie between 0 and 1.")
+        if self.max_inflight_body_bytes < self.max_body_bytes:
+            raise SettingsError("--max-inflight-body-bytes must be at least --max-body-bytes.")
+        for name in ("max_connections", "requests_per_minute", "max_concurrent_requests_per_key"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise SettingsError(f"{flag(name)} must be positive.")
 
     @property
     def is_loopback(self) -> bool:
@@ -134,6 +154,18 @@ class ServerSettings:
         own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name in names}
         own["quantization"] = None if self.quantization == "none" else self.quantization
         return EngineConfig(checkpoint_path=checkpoint_path, **own)
+
+    def quotas(self) -> Quotas:
+        """Admission's part of the settings."""
+        return Quotas(
+            requests_per_minute=self.requests_per_minute,
+            max_concurrent_requests=self.max_concurrent_requests_per_key,
+            num_keys=len(self.api_key),
+        )
+
+    def http_limits(self) -> HttpLimits:
+        """The connections' part of the settings."""
+        return HttpLimits(max_connections=self.max_connections)
 
     def media_settings(self) -> MediaSettings:
         """The media path's part of the settings."""
@@ -176,64 +208,71 @@ def flag(name: str) -> str:
 def read_settings(
     arguments: argparse.Namespace, environment: Mapping[str, str] = os.environ
 ) -> ServerSettings:
-    """Flags win over environment variables, which win over defaults. Raises SettingsError."""
-    values: dict[str, Any] = {}
-    for setting in dataclasses.fields(ServerSettings):
-        variable = ENV_PREFIX + setting.name.upper()
-        if hasattr(arguments, setting.name):
-            values[setting.name] = _parse(
-                setting, getattr(arguments, setting.name), flag(setting.name)
-            )
-        elif environment.get(variable):
-            values[setting.name] = _parse(setting, environment[variable], variable)
+    """Flags win over environment variables, they over the file, it over defaults.
+
+    Raises SettingsError. Keys of the key file come on top of the others.
+    """
+    settings = {setting.name: setting for setting in dataclasses.fields(ServerSettings)}
+    given = _from_environment(environment, settings) | _from_flags(arguments, settings)
+    if "config" in given:
+        path = given["config"].raw
+        content = read_config_file(path, settings.keys() - {"config"})
+        given = {name: _Given(raw, f"{path}: {name}") for name, raw in content.items()} | given
+    values = {name: _parse(settings[name], one) for name, one in given.items()}
+    if path := values.get("api_key_file"):
+        values["api_key"] = values.get("api_key", ()) + read_key_file(path)
     return ServerSettings(**values)
 
 
-def _parse(setting: "dataclasses.Field[Any]", raw: Any, source: str) -> Any:
+def show_settings(settings: ServerSettings) -> str:
+    """What is in effect, as a file that `--config` takes. Of secrets, only how many."""
+    lines = []
+    for setting in dataclasses.fields(settings):
+        name, value = setting.name.replace("_", "-"), getattr(settings, setting.name)
+        if setting.metadata.get("secret"):
+            lines.append(f"# {name}: {len(value)} given, not shown")
+        elif value is None or setting.name == "config":
+            lines.append(f"# {name}: {'not set' if value is None else value}")
+        else:
+            shown = str(value) if isinstance(value, MediaLimits) else value
+            lines.append(f"{name} = {json.dumps(shown, ensure_ascii=False)}")
+    return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What somebody wrote for a setting, and where."""
+
+    raw: Any
+    source: str
+
+
+def _from_flags(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> dict[str, _Given]:
+    return {
+        name: _Given(raw, "MODEL" if name == "model" else flag(name))
+        for name, raw in vars(arguments).items()
+        if name in settings
+    }
+
+
+def _from_environment(
+    environment: Mapping[str, str], settings: Mapping[str, Any]
+) -> dict[str, _Given]:
+    """Empty is not given: that is how compose files pass what is not set."""
+    variables = {name: ENV_PREFIX + name.upper() for name in settings}
+    return {
+        name: _Given(environment[variable], variable)
+        for name, variable in variables.items()
+        if environment.get(variable)
+    }
+
+
+def _parse(setting: "dataclasses.Field[Any]", given: _Given) -> Any:
     try:
-        if setting.metadata.get("size"):
-            return parse_size(raw)
-        return _convert(setting, raw)
-    except (ValueError, KeyError, TypeError) as error:
-        raise SettingsError(f"{source} has a value that cannot be used: {raw!r}") from error
-
-
-def _convert(setting: "dataclasses.Field[Any]", raw: Any) -> Any:
-    kind = setting.type
-    if kind is bool:
-        return raw if isinstance(raw, bool) else raw.lower() in ("1", "true", "yes", "on")
-    if get_origin(kind) is tuple:
-        parts = raw.split(",") if isinstance(raw, str) else raw
-        return tuple(part.strip() for part in parts if part.strip())
-    if kind is MediaLimits:
-        return _parse_limits(raw)
-    if get_origin(kind) is Literal:
-        if raw not in get_args(kind):
-            raise ValueError(raw)
-        return raw
-    if kind in (int, int | None):
-        return int(raw)
-    return float(raw) if kind is float else raw
-
-
-def _parse_limits(raw: str) -> MediaLimits:
-    """`{"image": 4}` or `image=4,video=1`; what is not named keeps its default."""
-    if raw.lstrip().startswith("{"):
-        given = json.loads(raw)
-    else:
-        given = dict(part.strip().split("=") for part in raw.split(","))
-    limits = MediaLimits(**{kind: int(count) for kind, count in given.items()})
-    if min(limits.image, limits.video) < 0:
-        raise ValueError(raw)
-    return limits
-
-
-def parse_size(text: str) -> int:
-    """`4GiB`, `512m`, `1000` → bytes; units are powers of 1024."""
-    match = re.fullmatch(r"\s*([0-9.]+)\s*([kmgt]?)(i?b)?\s*", str(text).lower())
-    if not match:
-        raise ValueError(text)
-    return int(float(match[1]) * _SIZE_UNITS[match[2]])
+        return convert(setting, given.raw)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        shown = "" if setting.metadata.get("secret") else f": {given.raw!r}"
+        raise SettingsError(f"{given.source} has a value that cannot be used{shown}") from error
 
 
 def _shown(default: Any) -> str:

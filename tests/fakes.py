@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import functools
 import socket
 import threading
 import time
@@ -18,6 +19,9 @@ from model_runtime.protocol import TileSet
 from server.app import create_app
 from server.engine.types import EngineHealth, EngineInfo, GenerationRequest, TextDelta
 from server.errors import EngineError, MediaError
+from server.http.limits import HttpLimits
+from server.http.protocol import GuardedProtocol
+from server.lifecycle import Lifecycle
 from server.media.budget import ByteBudget
 from server.media.types import MediaRequest, PlannedMedia, PlannedTiles
 from server.metrics import Metrics
@@ -142,11 +146,13 @@ class HangingMedia(FakeMedia):
 
     def __init__(self) -> None:
         super().__init__()
+        self.was_asked = threading.Event()
         self.was_cancelled = threading.Event()
 
     @asynccontextmanager
     async def open(self, requests: Sequence[MediaRequest]) -> AsyncIterator[FakeBatch]:
         if requests:
+            self.was_asked.set()
             try:
                 await asyncio.Event().wait()
             finally:
@@ -162,7 +168,14 @@ def _planned(request: MediaRequest) -> PlannedMedia:
     )
 
 
-def make_app(folder: Path, engine: Any = None, media: Any = None, **settings: Any) -> FastAPI:
+def make_app(
+    folder: Path,
+    engine: Any = None,
+    media: Any = None,
+    *,
+    lifecycle: Lifecycle | None = None,
+    **settings: Any,
+) -> FastAPI:
     """The real application over fakes."""
     checkpoint = load_checkpoint(folder, "tiny")
     return create_app(
@@ -172,14 +185,16 @@ def make_app(folder: Path, engine: Any = None, media: Any = None, **settings: An
         checkpoint=checkpoint,
         settings=ServerSettings(**settings),
         metrics=Metrics(),
+        lifecycle=lifecycle,
     )
 
 
 @contextmanager
-def run_server(app: FastAPI) -> Iterator[str]:
+def run_server(app: FastAPI, **limits: Any) -> Iterator[str]:
     """Serve `app` on a free loopback port in a thread; yields the base URL."""
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=1, http="httptools")
+    protocol: Any = functools.partial(GuardedProtocol, limits=HttpLimits(**limits))
+    config = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=1, http=protocol)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()

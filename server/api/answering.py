@@ -53,7 +53,7 @@ class Answering:
 
     async def read(self, http: Request, parse: Callable[[bytes], T]) -> T:
         """The body as `parse` reads it. Raises ApiError, ClientGoneError."""
-        body = await read_body(http, self._parts.settings.max_body_bytes, http.state.loan.take)
+        body = await read_body(http, self._parts.settings.max_body_bytes)
         if len(body) > _LARGE_BODY_BYTES:
             return await asyncio.to_thread(parse, body)
         return parse(body)
@@ -62,7 +62,7 @@ class Answering:
         self, http: Request, begin: Begin, form: AnswerFormat, *, is_streamed: bool
     ) -> Response:
         """`begin` does all that can be refused and hands the request to the engine."""
-        answer = self.admit(http.state.request_id, http.state.facts)
+        answer = self.admit(http.state.request_id, http.state.facts, http.state.key_id)
         is_handed_over = False
         try:
             await until_gone(http.receive, begin(answer))
@@ -75,13 +75,13 @@ class Answering:
             if not is_handed_over:
                 answer.end()
 
-    def admit(self, request_id: str, facts: dict[str, Any]) -> Answer:
+    def admit(self, request_id: str, facts: dict[str, Any], key_id: str = "") -> Answer:
         """Raises UnavailableError, OverloadedError. The caller ends the answer."""
         health = self._parts.engine.health()
         if not health.is_ready:
             raise UnavailableError(f"The server is not ready: {health.reason}.")
         started = time.monotonic()
-        permit = self._parts.admission.admit()
+        permit = self._parts.admission.admit(key_id)
         return Answer(request_id, permit, self._parts.metrics, started, facts)
 
     async def collect(self, answer: Answer, form: AnswerFormat) -> dict[str, Any]:

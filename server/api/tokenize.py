@@ -31,7 +31,7 @@ class TokenizeService:
     async def tokenize(self, http: Request) -> Response:
         """Ids of a text (`prompt`) or of a conversation (`messages`)."""
         content = await self._answering.read(http, parse_json)
-        permit = self._parts.admission.admit()
+        permit = self._parts.admission.admit(http.state.key_id)
         try:
             work = self._of_messages(content) if "messages" in content else self._of_text(content)
             token_ids = await until_gone(http.receive, work)

@@ -1,4 +1,4 @@
-"""Bytes of media and of bodies that are inside at a time, under one bound for the whole process.
+"""Bytes of media that are inside at a time, under one bound for the whole process.
 
 Taken as they arrive, given back together. Full means 503: who waits for room may wait for
 somebody who waits for room himself.

@@ -13,7 +13,7 @@ class MediaSettings:
     allow_avif: bool = False
     exact_resize: bool = False  # JPEGs too are cut to tiles by Pillow
     num_decoders: int = 2  # decoder processes
-    max_bytes_in_flight: int = 512 << 20  # of bodies and media, all requests together
+    max_bytes_in_flight: int = 512 << 20  # of media, all requests together
     max_request_bytes: int = 128 << 20  # of one request's media
     max_request_pixels: int = 160_000_000  # of one request's media
     max_image_bytes: int = 20 << 20

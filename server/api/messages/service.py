@@ -43,7 +43,7 @@ class MessagesService:
     async def count_tokens(self, http: Request) -> Response:
         """Tokens of a conversation, media included, without an answer."""
         asked = await self._answering.read(http, parse_messages_prompt)
-        permit = self._parts.admission.admit()
+        permit = self._parts.admission.admit(http.state.key_id)
         try:
             count = await until_gone(http.receive, self._count(asked.translated))
         finally:

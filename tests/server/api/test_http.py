@@ -80,8 +80,8 @@ def test_a_large_body_is_a_413(url: str) -> None:
 
 def test_an_announced_large_body_is_not_waited_for(url: str) -> None:
     head = (
-        b"POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n"
-        b"Connection: close\r\nContent-Length: 99999999\r\n\r\n"
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+        b"Content-Type: application/json\r\nConnection: close\r\nContent-Length: 99999999\r\n\r\n"
     )
     assert raw(url, head).startswith(b"HTTP/1.1 413")
 
@@ -166,7 +166,7 @@ def test_a_full_house_is_a_503_with_retry_after(tiny_checkpoint: Path) -> None:
         with httpx.stream("POST", path, json={**HELLO, "stream": True}) as inside:
             assert inside.status_code == 200
             response = post(url, HELLO)
-        assert response.status_code == 503 and response.headers["retry-after"] == "1"
+        assert response.status_code == 503 and 1 <= int(response.headers["retry-after"]) <= 3
         assert error_of(response)["code"] == "server_overloaded"
 
 

@@ -395,7 +395,7 @@ def test_keys_may_come_in_anthropics_header(tiny_checkpoint: Path) -> None:
             assert response.status_code == 401, wrong
             assert error_of(response)["type"] == "authentication_error"
         elsewhere = httpx.get(f"{url}/v1/models", headers={"X-Api-Key": "one"})
-        assert elsewhere.status_code == 401 and elsewhere.json()["error"]["code"]
+        assert elsewhere.status_code == 200  # one rule for all routes
 
 
 # ------------------------------------------------------------------ tools

@@ -1,0 +1,5 @@
+"""Paths that are treated apart."""
+
+PROBE_PATHS = frozenset({"/livez", "/readyz", "/health"})
+OPEN_PATHS = PROBE_PATHS | {"/metrics"}  # need no key, and are not logged
+LATER_PATHS = ("/v1/files", "/v1/batches")  # what is sent there waits for room by itself
