@@ -16,12 +16,14 @@ from model_runtime.checkpoint import (
     load_checkpoint,
     resolve_checkpoint,
 )
+from model_runtime.logs import set_up_logging
 from server.app import create_app
 from server.engine.client import WorkerEngine
 from server.media.loader import MediaLoader
 from server.metrics import Metrics
 from server.prompt.builder import PromptBuilder
 from server.settings import ServerSettings, SettingsError, add_arguments, read_settings
+from server.tracing import TracingError, make_tracer
 
 logger = logging.getLogger("server")
 
@@ -36,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         settings = read_settings(_parser().parse_args(arguments))
         return serve(settings)
-    except (CheckpointError, SettingsError, ValueError) as error:
+    except (CheckpointError, SettingsError, TracingError, ValueError) as error:
         sys.stderr.write(f"internvl-server: {error}\n")
         return 2
 
@@ -45,6 +47,7 @@ def serve(settings: ServerSettings) -> int:
     """Serve until stopped. 0: ended as asked; 1: the model could not be loaded."""
     _log_setup(settings)
     _check_key(settings)
+    tracer = make_tracer(settings.otlp_traces_endpoint, _version())
     checkpoint = _checkpoint(settings)
     metrics = Metrics()
     prompts = PromptBuilder(checkpoint, settings.max_model_len or checkpoint.context_len)
@@ -67,6 +70,7 @@ def serve(settings: ServerSettings) -> int:
         checkpoint=checkpoint,
         settings=settings,
         metrics=metrics,
+        tracer=tracer,
         on_ready=lambda: _announce(settings, checkpoint, engine, _port(server)),
         on_load_failure=stop_after,
     )
@@ -111,18 +115,19 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="internvl-server", description="Serve InternVL3 models behind OpenAI's API."
     )
-    version = importlib.metadata.version("internvl-server")
-    parser.add_argument("--version", action="version", version=version)
+    parser.add_argument("--version", action="version", version=_version())
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_arguments(commands.add_parser("serve", help="serve a model"))
     commands.add_parser("chat", help="talk to a server", add_help=False)
     return parser
 
 
+def _version() -> str:
+    return importlib.metadata.version("internvl-server")
+
+
 def _log_setup(settings: ServerSettings) -> None:
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    set_up_logging(settings.log_level, settings.log_format)
     logging.getLogger("httpcore").setLevel(logging.WARNING)
 
 

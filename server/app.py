@@ -27,6 +27,7 @@ from server.metrics import Metrics
 from server.middleware import KeyCheck, RequestContext
 from server.prompt.builder import PromptBuilder
 from server.settings import ServerSettings
+from server.tracing import Tracer
 
 logger = logging.getLogger(__name__)
 
@@ -39,11 +40,13 @@ def create_app(
     checkpoint: Checkpoint,
     settings: ServerSettings,
     metrics: Metrics,
+    tracer: Tracer | None = None,
     on_ready: Callable[[], None] = lambda: None,
     on_load_failure: Callable[[Exception], None] = lambda error: None,
 ) -> FastAPI:
     """The application. The server listens while the model loads; `/readyz` tells when it is."""
     model_name = settings.served_model_name or checkpoint.model_id
+    tracer = tracer or Tracer()
     admission = Admission(settings.max_num_seqs + settings.max_waiting_requests)
     _expose(metrics, admission, prompts)
     chat = ChatService(
@@ -82,6 +85,7 @@ def create_app(
             loading.cancel()
             await engine.stop()
             await media.stop()
+            await asyncio.to_thread(tracer.close)
 
     app = FastAPI(
         title="internvl-server",
@@ -91,7 +95,7 @@ def create_app(
     )
     _add_routes(app, chat, tokenizing, catalog)
     _add_error_answers(app, metrics)
-    _add_middleware(app, settings)
+    _add_middleware(app, settings, tracer, model_name)
     return app
 
 
@@ -161,7 +165,8 @@ def _document(app: FastAPI, definitions: dict[str, Any]) -> None:
 
 def _add_error_answers(app: FastAPI, metrics: Metrics) -> None:
     @app.exception_handler(ApiError)
-    async def api_error(_: Request, error: ApiError) -> Response:
+    async def api_error(request: Request, error: ApiError) -> Response:
+        request.state.facts["error"] = error.code
         metrics.request_failure.labels(error.code).inc()
         return JSONResponse(error_body(error), error.status, error.headers)
 
@@ -186,7 +191,9 @@ def _routing_error(error: HTTPException) -> Response:
     return JSONResponse(error_body(answer), error.status_code, error.headers)
 
 
-def _add_middleware(app: FastAPI, settings: ServerSettings) -> None:
+def _add_middleware(
+    app: FastAPI, settings: ServerSettings, tracer: Tracer, model_name: str
+) -> None:
     """The last added is the outermost."""
     if settings.api_key:
         app.add_middleware(KeyCheck, keys=settings.api_key)
@@ -197,7 +204,7 @@ def _add_middleware(app: FastAPI, settings: ServerSettings) -> None:
             allow_methods=["GET", "POST"],
             allow_headers=["Authorization", "Content-Type", "X-Request-Id"],
         )
-    app.add_middleware(RequestContext)
+    app.add_middleware(RequestContext, tracer=tracer, model_name=model_name)
 
 
 def _expose(metrics: Metrics, admission: Admission, prompts: PromptBuilder) -> None:
