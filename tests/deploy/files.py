@@ -6,6 +6,8 @@ from typing import Any
 
 import yaml
 
+from server.settings import ServerSettings
+
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 MONITORING = DEPLOY / "monitoring"
@@ -26,3 +28,9 @@ def expressions() -> list[str]:
     panels = [t["expr"] for panel in dashboard_panels() for t in panel.get("targets", ())]
     (group,) = read_yaml(MONITORING / "alerts.yml")["groups"]
     return panels + [rule["expr"] for rule in group["rules"]]
+
+
+def longest_end() -> int:
+    """Seconds from SIGTERM to the end, with some to spare, when no setting says otherwise."""
+    settings = ServerSettings()
+    return int(settings.shutdown_timeout + getattr(settings, "drain_delay", 0) + 10)
