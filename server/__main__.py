@@ -18,6 +18,7 @@ from model_runtime.checkpoint import (
 )
 from model_runtime.logs import set_up_logging
 from server.app import create_app
+from server.doctor import run_doctor
 from server.engine.client import WorkerEngine
 from server.media.loader import MediaLoader
 from server.metrics import Metrics
@@ -36,7 +37,10 @@ def main(argv: list[str] | None = None) -> int:
 
         return chat(arguments[1:])
     try:
-        settings = read_settings(_parser().parse_args(arguments))
+        given = _parser().parse_args(arguments)
+        settings = read_settings(given)
+        if given.command == "doctor":
+            return run_doctor(settings, is_json=given.json)
         return serve(settings)
     except (CheckpointError, SettingsError, TracingError, ValueError) as error:
         sys.stderr.write(f"internvl-server: {error}\n")
@@ -116,8 +120,11 @@ def _parser() -> argparse.ArgumentParser:
         prog="internvl-server", description="Serve InternVL3 models behind OpenAI's API."
     )
     parser.add_argument("--version", action="version", version=_version())
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     add_arguments(commands.add_parser("serve", help="serve a model"))
+    doctor = commands.add_parser("doctor", help="tell whether these settings can be served here")
+    add_arguments(doctor)
+    doctor.add_argument("--json", action="store_true", help="print one JSON object")
     commands.add_parser("chat", help="talk to a server", add_help=False)
     return parser
 
