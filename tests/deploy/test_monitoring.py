@@ -32,7 +32,7 @@ COMING = {
     "internvl:request_decode_time_seconds": "histogram",
     "internvl:admission_refusals": "counter",
     "internvl:worker_restarts": "counter",
-    "internvl:event_loop_lag_seconds": "gauge",
+    "internvl:event_loop_lag_seconds": "histogram",
 }
 SUFFIXES = {"counter": ["_total"], "gauge": [""], "histogram": ["_bucket", "_count", "_sum"]}
 
@@ -160,3 +160,14 @@ def results(prometheus: str, query: dict[str, str]) -> list[Any]:
         return []
     found: list[Any] = answer.get("data", {}).get("result", [])
     return found
+
+
+def test_operations_documents_every_metric_and_alert(tiny_checkpoint: Path) -> None:
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    with run_server(make_app(tiny_checkpoint)) as url:
+        exposed = httpx.get(f"{url}/metrics").text
+    names = set(re.findall(r"^# TYPE internvl:(\w+)", exposed, re.MULTILINE))
+    names = {name for name in names if not name.endswith("_created")}
+    assert not {name for name in names if not re.search(rf"`{name}(_total)?[`{{]", text)}
+    (group,) = read_yaml(MONITORING / "alerts.yml")["groups"]
+    assert all(f"| `{rule['alert']}` |" in text for rule in group["rules"])
