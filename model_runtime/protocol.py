@@ -9,6 +9,8 @@ from typing import Literal
 
 import msgspec
 
+from model_runtime.logs import LogFormat
+
 FinishReason = Literal["stop", "length", "abort", "error"]
 Quantization = Literal["int8", "bitsandbytes", "bitsandbytes-8bit"]
 
@@ -91,6 +93,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 0  # seeds of requests that bring none are derived from it
     async_scheduling: bool | None = None  # plan a step while the last runs; None: on CUDA
     log_level: str = "info"  # debug also checks the books whenever the engine is idle
+    log_format: LogFormat = "text"
     num_threads: int | None = None  # CPU threads of the worker; None: leave one for the front end
 
 

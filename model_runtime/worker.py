@@ -15,6 +15,7 @@ import sys
 import msgspec
 
 from model_runtime.link import LinkClosed, WorkerLink, receive_one
+from model_runtime.logs import set_up_logging
 from model_runtime.protocol import EngineConfig, ToWorker, WorkerFailed
 
 logger = logging.getLogger("model_runtime.worker")
@@ -22,11 +23,10 @@ logger = logging.getLogger("model_runtime.worker")
 
 def main(fd: int) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the front end's; it closes the link
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     connection = socket.socket(fileno=fd)
     try:
         config = receive_one(connection, EngineConfig)
-        logging.getLogger().setLevel(config.log_level.upper())
+        set_up_logging(config.log_level, config.log_format)
         _limit_threads(config)
         serve(config, WorkerLink(connection, ToWorker))
     except LinkClosed:

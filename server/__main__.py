@@ -18,7 +18,9 @@ from model_runtime.checkpoint import (
     load_checkpoint,
     resolve_checkpoint,
 )
+from model_runtime.logs import set_up_logging
 from server.app import create_app
+from server.doctor import run_doctor
 from server.engine.client import WorkerEngine
 from server.http.protocol import GuardedProtocol
 from server.lifecycle import Lifecycle
@@ -33,6 +35,7 @@ from server.settings import (
     read_settings,
     show_settings,
 )
+from server.tracing import TracingError, make_tracer
 
 logger = logging.getLogger("server")
 
@@ -47,11 +50,13 @@ def main(argv: list[str] | None = None) -> int:
     try:
         parsed = _parser().parse_args(arguments)
         settings = read_settings(parsed)
+        if parsed.command == "doctor":
+            return run_doctor(settings, is_json=parsed.json)
         if parsed.print_config:
             sys.stdout.write(show_settings(settings))
             return 0
         return serve(settings)
-    except (CheckpointError, SettingsError, ValueError) as error:
+    except (CheckpointError, SettingsError, TracingError, ValueError) as error:
         sys.stderr.write(f"internvl-server: {error}\n")
         return 2
 
@@ -61,6 +66,7 @@ def serve(settings: ServerSettings) -> int:
     _log_setup(settings)
     _check_key(settings)
     _raise_descriptor_limit(settings.max_connections)
+    tracer = make_tracer(settings.otlp_traces_endpoint, _version())
     checkpoint = _checkpoint(settings)
     metrics = Metrics()
     prompts = PromptBuilder(checkpoint, settings.max_model_len or checkpoint.context_len)
@@ -85,6 +91,7 @@ def serve(settings: ServerSettings) -> int:
         settings=settings,
         metrics=metrics,
         lifecycle=lifecycle,
+        tracer=tracer,
         on_ready=lambda: _announce(settings, checkpoint, engine, _port(server)),
         on_load_failure=stop_after,
     )
@@ -136,22 +143,26 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="internvl-server", description="Serve InternVL3 models behind OpenAI's API."
     )
-    version = importlib.metadata.version("internvl-server")
-    parser.add_argument("--version", action="version", version=version)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    parser.add_argument("--version", action="version", version=_version())
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     serve_command = commands.add_parser("serve", help="serve a model")
     add_arguments(serve_command)
     serve_command.add_argument(
         "--print-config", action="store_true", help="show the settings in effect, and end"
     )
+    doctor = commands.add_parser("doctor", help="tell whether these settings can be served here")
+    add_arguments(doctor)
+    doctor.add_argument("--json", action="store_true", help="print one JSON object")
     commands.add_parser("chat", help="talk to a server", add_help=False)
     return parser
 
 
+def _version() -> str:
+    return importlib.metadata.version("internvl-server")
+
+
 def _log_setup(settings: ServerSettings) -> None:
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    set_up_logging(settings.log_level, settings.log_format)
     logging.getLogger("httpcore").setLevel(logging.WARNING)
 
 

@@ -35,6 +35,7 @@ from server.media.loader import MediaLoader
 from server.metrics import Metrics
 from server.prompt.builder import PromptBuilder
 from server.settings import ServerSettings
+from server.tracing import Tracer
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ def create_app(
     settings: ServerSettings,
     metrics: Metrics,
     lifecycle: Lifecycle | None = None,
+    tracer: Tracer | None = None,
     on_ready: Callable[[], None] = lambda: None,
     on_load_failure: Callable[[Exception], None] = lambda error: None,
 ) -> FastAPI:
@@ -58,6 +60,7 @@ def create_app(
     max_requests = settings.max_num_seqs + settings.max_waiting_requests
     admission = Admission(max_requests, settings.quotas(), on_refusal)
     lag = LoopLag(metrics.registry)
+    tracer = tracer or Tracer()
     _expose(metrics, admission, prompts)
     parts = Parts(
         engine=engine,
@@ -87,6 +90,7 @@ def create_app(
             await house.stop()  # before the engine: a line that it ends is no failed line
             await engine.stop()
             await media.stop()
+            await asyncio.to_thread(tracer.close)
 
     app = FastAPI(
         title="internvl-server",
@@ -102,7 +106,7 @@ def create_app(
     app.add_middleware(
         BodyBudget, max_bytes=settings.max_inflight_body_bytes, on_refusal=on_refusal
     )
-    _add_middleware(app, settings)
+    _add_middleware(app, settings, tracer, model_name)
     return app
 
 
@@ -124,6 +128,7 @@ async def _load(
 def _add_error_answers(app: FastAPI, metrics: Metrics) -> None:
     @app.exception_handler(ApiError)
     async def api_error(http: Request, error: ApiError) -> Response:
+        http.state.facts["error"] = error.code
         metrics.request_failure.labels(error.code).inc()
         return error_answer(http.scope["path"], error)
 
@@ -148,7 +153,9 @@ def _routing_error(http: Request, error: HTTPException) -> Response:
     return error_answer(http.scope["path"], answer, error.headers)
 
 
-def _add_middleware(app: FastAPI, settings: ServerSettings) -> None:
+def _add_middleware(
+    app: FastAPI, settings: ServerSettings, tracer: Tracer, model_name: str
+) -> None:
     """The last added is the outermost."""
     if settings.api_key:
         app.add_middleware(KeyCheck, keys=settings.api_key)
@@ -161,7 +168,7 @@ def _add_middleware(app: FastAPI, settings: ServerSettings) -> None:
         )
     if (settings.is_loopback or settings.allowed_hosts) and "*" not in settings.allowed_hosts:
         app.add_middleware(HostCheck, allowed=settings.allowed_hosts)
-    app.add_middleware(RequestContext)
+    app.add_middleware(RequestContext, tracer=tracer, model_name=model_name)
 
 
 def _expose(metrics: Metrics, admission: Admission, prompts: PromptBuilder) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin
 
+from model_runtime.logs import LogFormat
 from model_runtime.protocol import EngineConfig
 from server.admission import Quotas
 from server.http.limits import HttpLimits
@@ -128,6 +129,10 @@ class ServerSettings:
     drain_delay: int = _option(0, "seconds at shutdown that it still serves, but is not ready")
     shutdown_timeout: int = _option(30, "seconds that running requests get at shutdown")
     log_level: Literal["debug", "info", "warning", "error"] = _option("info", "least level logged")
+    log_format: LogFormat = _option("text", "lines for people, or one JSON object per line")
+    otlp_traces_endpoint: str | None = _option(
+        None, "where traces go, by OTLP over HTTP; needs internvl-server[otel]"
+    )
 
     def __post_init__(self) -> None:
         if (self.max_num_batched_tokens or self.max_num_seqs) < self.max_num_seqs:

@@ -15,6 +15,7 @@ PURE = {  # what the server may use of the runtime: no torch inside
     "model_runtime.tiling",
     "model_runtime.link",
     "model_runtime.environment",
+    "model_runtime.logs",
 }
 HEAVY = {"torch", "transformers", "torchvision", "safetensors"}
 WEB = {"fastapi", "starlette", "uvicorn", "httpx", "httpcore", "pydantic"}

@@ -27,4 +27,5 @@ def raw_answer(error: ApiError) -> bytes:
 
 async def refuse(error: ApiError, scope: Scope, receive: Receive, send: Send) -> None:
     """The answer of a middleware."""
+    scope["state"]["facts"]["error"] = error.code
     await error_answer(scope["path"], error)(scope, receive, send)
