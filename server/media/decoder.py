@@ -8,6 +8,7 @@ is warm; a crafted file can at worst end this process. Never imports torch.
 
 import importlib
 import io
+import os
 import pkgutil
 import resource
 import struct
@@ -29,6 +30,7 @@ from server.media.video import decode_video, measure_video
 
 HEADER = struct.Struct("!Q")
 _CPU_SECONDS_PER_JOB = 30
+_NICENESS = 10  # who streams a text goes first where processors are few
 _MEASURERS = {"image": measure_image, "video": measure_video, "frames": measure_frame_list}
 _DECODERS = {"image": decode_image, "video": decode_video, "frames": decode_frame_list}
 
@@ -76,6 +78,7 @@ def warm_up() -> None:
 
 
 def limit(memory_bytes: int) -> None:
+    os.nice(_NICENESS)
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

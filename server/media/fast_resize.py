@@ -7,6 +7,7 @@ black, one value in a thousand differs by more.
 
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 import av
@@ -49,13 +50,18 @@ def cut_tiles_fast(image: Image.Image, grid: TileGrid, params: TileParams) -> by
 
 def _resized(image: Image.Image, sizes: Sequence[Size]) -> list[Any]:
     """A frame for each size."""
+    graph, sinks = _scalers(image.size, tuple(sizes))
+    graph.push(_to_frame(image))
+    return [sink.pull() for sink in sinks]
+
+
+@lru_cache(maxsize=1)
+def _scalers(given: Size, sizes: tuple[Size, ...]) -> tuple[Any, list[Any]]:
+    """A graph, and where pictures come out of it at each size. Kept: a camera's pictures are often
+    of one size."""
     graph = av.filter.Graph()
-    source = graph.add_buffer(
-        width=image.width,
-        height=image.height,
-        format=av.VideoFormat(_FORMAT),
-        time_base=Fraction(1),
-    )
+    form = av.VideoFormat(_FORMAT)
+    source = graph.add_buffer(width=given[0], height=given[1], format=form, time_base=Fraction(1))
     split = graph.add("split", str(len(sizes)))
     source.link_to(split)
     sinks = []
@@ -66,18 +72,19 @@ def _resized(image: Image.Image, sizes: Sequence[Size]) -> list[Any]:
         scale.link_to(sink)
         sinks.append(sink)
     graph.configure()
-    source.push(_to_frame(image))
-    return [sink.pull() for sink in sinks]
+    return graph, sinks
 
 
 def _to_frame(image: Image.Image) -> av.VideoFrame:
     frame = av.VideoFrame(image.width, image.height, _FORMAT)
     frame.color_range, frame.pts = _FULL_RANGE, 0
-    for plane, colour in zip(frame.planes, image.split(), strict=True):
+    for plane, band in zip(frame.planes, image.mode, strict=True):
+        colour = image.tobytes("raw", band)
         if plane.line_size == image.width:
-            plane.update(colour.tobytes())
+            plane.update(colour)
         else:
-            _rows(plane)[: image.height, : image.width] = np.asarray(colour)
+            pixels = np.frombuffer(colour, np.uint8).reshape(image.height, image.width)
+            _rows(plane)[: image.height, : image.width] = pixels
     return frame
 
 

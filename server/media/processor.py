@@ -62,7 +62,7 @@ class MediaProcessor:
         self._processing = processing
         self._threads = threads
         self._observer = observer
-        self._limits = _limits(settings)
+        self._limits = limits_of(settings)
         self._decoders = DecoderPool(
             settings.num_decoders, settings.decoder_memory_bytes, observer.on_wait
         )
@@ -187,7 +187,8 @@ def _tile_set_name(name: bytes, index: int) -> bytes:
     return hashlib.blake2b(name + index.to_bytes(4, "big"), digest_size=_HASH_BYTES).digest()
 
 
-def _limits(settings: MediaSettings) -> Limits:
+def limits_of(settings: MediaSettings) -> Limits:
+    """What the decoders are told."""
     return Limits(
         max_pixels=settings.max_image_pixels,
         max_side=settings.max_image_side,

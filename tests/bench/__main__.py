@@ -1,4 +1,4 @@
-"""Benchmarks of the engine on the CPU, with random weights.
+"""Benchmarks on the CPU: of the engine with random weights, and of the media path.
 
     python -m tests.bench [--shape small] [--only decode,prefill] [--json FILE]
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tests.bench.workload import Setup
 
-NAMES = ("scheduler", "decode", "prefill", "vision", "cache", "generate")
+NAMES = ("scheduler", "decode", "prefill", "vision", "cache", "generate", "media")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -46,7 +46,7 @@ def run_benches(setup: "Setup", names: Sequence[str], file: Path | None) -> None
 
 
 def bench(name: str) -> Callable[["Setup"], Sequence["Row"]]:
-    from tests.bench import caches, decode, generate, prefill, scheduler
+    from tests.bench import caches, decode, generate, media, prefill, scheduler
 
     benches: dict[str, Callable[[Setup], Sequence[Row]]] = {
         "scheduler": scheduler.run,
@@ -55,6 +55,7 @@ def bench(name: str) -> Callable[["Setup"], Sequence["Row"]]:
         "vision": prefill.run_vision,
         "cache": caches.run,
         "generate": generate.run,
+        "media": media.run,
     }
     return benches[name]
 
