@@ -9,6 +9,7 @@ computes step N, whose tokens never leave the device on their way into step N + 
 
 import logging
 import time
+from collections.abc import Callable
 
 import torch
 
@@ -35,6 +36,8 @@ from model_runtime.vision import VisionEncoder
 _NOT_FINITE = "The model produced a value that is not finite."
 _NOTHING_ALLOWED = "The request's own rules left no token to continue with."
 
+OnLaunch = Callable[[list[str]], None]
+
 logger = logging.getLogger(__name__)
 
 
@@ -55,7 +58,9 @@ class EngineCore:
         max_num_batched_tokens: int,
         max_tiles_per_step: int,
         runs_ahead: bool,
+        on_launch: OnLaunch,
     ) -> None:
+        """`on_launch`: told before each step whose prompts and pictures are being computed."""
         self._pool = pool
         self._runner = runner
         self._vision = vision
@@ -64,6 +69,7 @@ class EngineCore:
         self._vocab_size = vocab_size
         self._max_model_len = max_model_len
         self._runs_ahead = runs_ahead
+        self._on_launch = on_launch
         self._sampler = Sampler(eos_token_ids, config.seed)
         self._scheduler = Scheduler(
             pool,
@@ -131,7 +137,10 @@ class EngineCore:
         """Run and sample. The tokens may stay on the device; the host keeps their places."""
         if not step.sequences and not step.tiles:
             return None
-        flight = Flight(step, [chunk for chunk in step.sequences if chunk.samples])
+        sampling = [chunk for chunk in step.sequences if chunk.samples]
+        flight = Flight(step, sampling, self._beginning(step))
+        before = self._in_flight.beginning if self._in_flight is not None else set()
+        self._on_launch([*flight.beginning, *before])
         try:
             self._compute(flight)
         except Exception:
@@ -200,14 +209,21 @@ class EngineCore:
 
     def _fail(self, step: ScheduledStep) -> list[SequenceOutput]:
         """End every request that had to do with the step."""
-        request_ids = {chunk.sequence.request_id for chunk in step.sequences}
-        for sequence in self._scheduler.sequences():
-            if any(span.content_hash in step.tiles for span in sequence.spans):
-                request_ids.add(sequence.request_id)
+        decoding = {chunk.sequence.request_id for chunk in step.decodes}
+        request_ids = decoding | self._beginning(step)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         message = "The request failed in the engine."
         return [self._end_with_error(r, message) for r in request_ids if r in self._answers]
+
+    def _beginning(self, step: ScheduledStep) -> set[str]:
+        """Whose prompts or pictures the step computes."""
+        request_ids = {chunk.sequence.request_id for chunk in step.prefills}
+        if step.tiles:
+            for sequence in self._scheduler.sequences():
+                if any(span.content_hash in step.tiles for span in sequence.spans):
+                    request_ids.add(sequence.request_id)
+        return request_ids
 
     def _drop_encoded_pixels(self, step: ScheduledStep) -> None:
         """A complete embedding outlives every sequence that refers to it; its pixels need not."""

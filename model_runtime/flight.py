@@ -14,7 +14,8 @@ class Flight:
     """What a step computes, and where its results will be."""
 
     step: ScheduledStep
-    sampling: list[ScheduledSequence] = field(default_factory=list)
+    sampling: list[ScheduledSequence]
+    beginning: set[str]  # whose prompts or pictures it computes
     sampled: SampledTokens | None = None
     prompt_logprobs: dict[str, list[TokenLogprobs]] = field(default_factory=dict)
     is_failed: bool = False

@@ -9,7 +9,8 @@ import queue
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -65,23 +66,32 @@ class WorkerLink(Generic[T]):
     one socket buffer per step; the loop takes whole messages, and sends whole frames.
     """
 
-    def __init__(self, connection: socket.socket, message_type: Any) -> None:
+    def __init__(
+        self,
+        connection: socket.socket,
+        message_type: Any,
+        on_closed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`on_closed` is called in the thread when the front end is gone."""
         self._socket = connection
+        self._on_closed = on_closed
         self._reader: FrameReader[T] = FrameReader(message_type)
         self._arrived: queue.SimpleQueue[T | None] = queue.SimpleQueue()  # None: closed
         threading.Thread(target=self._read_ahead, name="link", daemon=True).start()
 
-    def receive(self, *, wait: bool) -> list[T]:
-        """All messages that have arrived; with `wait`, blocks until there is at least one.
+    def receive(self, *, wait: bool, timeout_s: float | None = None) -> list[T]:
+        """All messages that have arrived; with `wait`, blocks until there is at least one, or
+        until the time is over.
 
         Raises LinkClosed when the front end is gone.
         """
         messages: list[T] = []
-        while (wait and not messages) or not self._arrived.empty():
-            message = self._arrived.get()
-            if message is None:
-                raise LinkClosed
-            messages.append(message)
+        with suppress(queue.Empty):
+            while (wait and not messages) or not self._arrived.empty():
+                message = self._arrived.get(timeout=timeout_s)
+                if message is None:
+                    raise LinkClosed
+                messages.append(message)
         return messages
 
     def send(self, message: msgspec.Struct) -> None:
@@ -100,6 +110,7 @@ class WorkerLink(Generic[T]):
         except (OSError, LinkClosed, msgspec.DecodeError):
             logger.exception("the link broke")
         self._arrived.put(None)
+        self._on_closed()
 
 
 def receive_one(connection: socket.socket, message_type: type[S]) -> S:

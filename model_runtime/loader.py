@@ -9,7 +9,7 @@ import torch
 
 from model_runtime.block_pool import BlockPool
 from model_runtime.checkpoint import Checkpoint, CheckpointError, load_checkpoint
-from model_runtime.core import EngineCore
+from model_runtime.core import EngineCore, OnLaunch
 from model_runtime.grammar import prepare_grammars
 from model_runtime.kv_cache import KVCache, count_blocks
 from model_runtime.model import Model
@@ -24,8 +24,10 @@ from model_runtime.vision import VisionEncoder
 logger = logging.getLogger(__name__)
 
 
-def load_engine(config: EngineConfig) -> tuple[EngineCore, WorkerReady]:
-    """Load the model and lay out its memory.
+def load_engine(
+    config: EngineConfig, on_launch: OnLaunch = lambda request_ids: None
+) -> tuple[EngineCore, WorkerReady]:
+    """Load the model and lay out its memory. `on_launch` is the engine's.
 
     Raises CheckpointError, with a message for the user, when the checkpoint or the memory
     does not allow it.
@@ -37,7 +39,7 @@ def load_engine(config: EngineConfig) -> tuple[EngineCore, WorkerReady]:
     max_model_len = limit_model_len(config, checkpoint)
     num_blocks = count_blocks(config, model.kv_geometry, max_model_len, device)
     max_model_len = fit_model_len(config, max_model_len, num_blocks)
-    core = _assemble(config, checkpoint, model, num_blocks, max_model_len)
+    core = _assemble(config, checkpoint, model, num_blocks, max_model_len, on_launch)
     ready = WorkerReady(
         max_model_len=max_model_len,
         num_blocks=num_blocks,
@@ -57,6 +59,7 @@ def _assemble(
     model: Model,
     num_blocks: int,
     max_model_len: int,
+    on_launch: OnLaunch,
 ) -> EngineCore:
     cache = KVCache(model.kv_geometry, num_blocks, config.block_size, model.device)
     max_num_tiles = choose_tile_budget(config, model)
@@ -80,6 +83,7 @@ def _assemble(
         max_num_batched_tokens=choose_token_budget(config, model.device),
         max_tiles_per_step=max_num_tiles,
         runs_ahead=model.device.type == "cuda" if runs_ahead is None else runs_ahead,
+        on_launch=on_launch,
     )
 
 

@@ -1,9 +1,9 @@
 """The worker process: one loop between the socket and the engine. Started by the front end.
 
-    python -m model_runtime.worker FD
+    python -m model_runtime.worker SOCKET_FD PULSE_FD
 
-FD is the inherited socket. The first frame is the EngineConfig. The worker ends when the
-front end is gone; it never outlives it.
+Both descriptors are inherited. The first frame on the socket is the EngineConfig. The worker ends
+when the front end is gone; it never outlives it.
 """
 
 import logging
@@ -11,36 +11,46 @@ import os
 import signal
 import socket
 import sys
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from model_runtime.lifeline import die_with_parent, exit_soon
 from model_runtime.link import LinkClosed, WorkerLink, receive_one
 from model_runtime.logs import set_up_logging
-from model_runtime.protocol import EngineConfig, ToWorker, WorkerFailed
+from model_runtime.protocol import EngineConfig, StepStats, ToWorker, WorkerFailed
+from model_runtime.pulse import IDLE_BEAT_S, Pulse
+
+if TYPE_CHECKING:
+    from model_runtime.core import EngineCore
 
 logger = logging.getLogger("model_runtime.worker")
 
 
-def main(fd: int) -> int:
+def main(socket_fd: int, pulse_fd: int) -> int:
+    die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the front end's; it closes the link
-    connection = socket.socket(fileno=fd)
+    connection = socket.socket(fileno=socket_fd)
+    connection.set_inheritable(False)  # no child of ours may hold the link open
+    pulse = Pulse(pulse_fd)
+    os.close(pulse_fd)
     try:
         config = receive_one(connection, EngineConfig)
         set_up_logging(config.log_level, config.log_format)
         _limit_threads(config)
-        serve(config, WorkerLink(connection, ToWorker))
+        serve(config, WorkerLink(connection, ToWorker, on_closed=exit_soon), pulse)
     except LinkClosed:
         logger.info("the front end closed the link")
     return 0
 
 
-def serve(config: EngineConfig, link: WorkerLink[ToWorker]) -> None:
+def serve(config: EngineConfig, link: WorkerLink[ToWorker], pulse: Pulse) -> None:
     """Load, report, then step for ever. Raises LinkClosed when the front end is gone."""
     from model_runtime.checkpoint import CheckpointError
     from model_runtime.loader import load_engine  # imports torch: after the threads are set
 
     try:
-        core, ready = load_engine(config)
+        core, ready = load_engine(config, on_launch=pulse.blame)
     except CheckpointError as error:  # the user's to mend; the message says how
         link.send(WorkerFailed(str(error)))
         return
@@ -49,13 +59,33 @@ def serve(config: EngineConfig, link: WorkerLink[ToWorker]) -> None:
         link.send(WorkerFailed(f"{type(error).__name__}: {error}"))
         return
     link.send(ready)
+    link.send(core.step())  # nothing yet: tells how much room there is
     while True:
-        if not core.has_work and logger.isEnabledFor(logging.DEBUG):
+        turn(core, link, pulse)
+
+
+def turn(core: "EngineCore", link: WorkerLink[ToWorker], pulse: Pulse) -> None:
+    """Take in what has arrived, make a step, report it. A turn that brings nothing is no beat."""
+    if not core.has_work:
+        if logger.isEnabledFor(logging.DEBUG):
             core.check()
-        for message in link.receive(wait=not core.has_work):
-            core.handle(message)
-        if core.has_work:
-            link.send(core.step())
+        pulse.rest(True)
+        pulse.beat()
+    messages = link.receive(wait=not core.has_work, timeout_s=IDLE_BEAT_S)
+    if messages:
+        pulse.rest(False)
+    for message in messages:
+        pulse.blame([message.request_id])
+        core.handle(message)
+    if core.has_work:
+        report = core.step()
+        link.send(report)
+        if report.outputs or _has_computed(report.stats):
+            pulse.beat()
+
+
+def _has_computed(stats: StepStats) -> bool:
+    return stats.num_prefill_tokens + stats.num_decode_tokens + stats.num_tiles > 0
 
 
 def _limit_threads(config: EngineConfig) -> None:
@@ -67,6 +97,6 @@ def _limit_threads(config: EngineConfig) -> None:
 
 if __name__ == "__main__":
     try:
-        sys.exit(main(int(sys.argv[1])))
+        sys.exit(main(int(sys.argv[1]), int(sys.argv[2])))
     except (IndexError, ValueError, msgspec.DecodeError):
         sys.exit("model_runtime.worker is started by internvl-server, not by hand")

@@ -75,6 +75,7 @@ def serve(settings: ServerSettings) -> int:
         model_id=checkpoint.model_id,
         make_detokenizer=prompts.detokenizer,
         on_step=metrics.on_step,
+        stall_timeout_s=settings.worker_stall_timeout,
     )
     failures: list[Exception] = []
     lifecycle = Lifecycle()

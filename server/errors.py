@@ -167,3 +167,23 @@ class EngineError(ApiError):
     """The request failed in the engine, through no fault of the client."""
 
     code = "engine_error"
+
+
+class EngineCrashedError(EngineError):
+    """The worker died while it worked on the request."""
+
+    code = "engine_crashed"
+
+
+class QuarantinedError(InvalidRequestError):
+    """The request, or media in it, made workers die. A client error, for clients send what is the
+    server's fault again."""
+
+    code = "request_quarantined"
+
+
+class DeadlineExceededError(ApiError):
+    """The request was not answered in the time it had."""
+
+    status = HTTPStatus.GATEWAY_TIMEOUT
+    code = "deadline_exceeded"

@@ -127,6 +127,9 @@ class ServerSettings:
     )
     allowed_origins: tuple[str, ...] = _option((), "origin allowed by CORS; repeatable")
     drain_delay: int = _option(0, "seconds at shutdown that it still serves, but is not ready")
+    worker_stall_timeout: float = _option(
+        60.0, "seconds without progress after which the worker is replaced"
+    )
     shutdown_timeout: int = _option(30, "seconds that running requests get at shutdown")
     log_level: Literal["debug", "info", "warning", "error"] = _option("info", "least level logged")
     log_format: LogFormat = _option("text", "lines for people, or one JSON object per line")
@@ -141,6 +144,8 @@ class ServerSettings:
             raise SettingsError("--max-num-seqs must be positive and --port below 65536.")
         if self.media_decoders < 1:
             raise SettingsError("--media-decoders must be positive.")
+        if not self.worker_stall_timeout > 0:
+            raise SettingsError("--worker-stall-timeout must be positive.")
         if not 0 < self.gpu_memory_utilization <= 1:
             raise SettingsError("--gpu-memory-utilization must lie between 0 and 1.")
         if self.max_inflight_body_bytes < self.max_body_bytes:

@@ -16,6 +16,8 @@ PURE = {  # what the server may use of the runtime: no torch inside
     "model_runtime.link",
     "model_runtime.environment",
     "model_runtime.logs",
+    "model_runtime.lifeline",
+    "model_runtime.pulse",
 }
 HEAVY = {"torch", "transformers", "torchvision", "safetensors"}
 WEB = {"fastapi", "starlette", "uvicorn", "httpx", "httpcore", "pydantic"}

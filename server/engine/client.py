@@ -1,39 +1,37 @@
 """The engine as the HTTP side sees it: a worker process behind streams.
 
-Owns the live streams by request id and the worker's life: when it dies, every stream ends
-with an error and a new worker is started.
+Owns the requests that are owed an answer: what a worker worked on when it died ends with an error,
+what it had not begun is sent to the next one.
 """
 
 import asyncio
 import logging
 import time
 from collections.abc import Callable, Set
-from contextlib import suppress
 
 from model_runtime.protocol import (
     AbortRequest,
     AddRequest,
     EngineConfig,
-    FromWorker,
     StepOutput,
     StepStats,
-    WorkerFailed,
     WorkerReady,
 )
 from server.engine.answer_text import AnswerText, Detokenizer
+from server.engine.crashes import Quarantine
+from server.engine.live_requests import LiveRequests
 from server.engine.stream import EngineStream
+from server.engine.supervisor import Supervisor
 from server.engine.types import EngineHealth, EngineInfo, GenerationRequest
-from server.engine.worker_process import WorkerProcess
-from server.errors import EngineError, UnavailableError
+from server.errors import (
+    DeadlineExceededError,
+    EngineCrashedError,
+    EngineError,
+    UnavailableError,
+)
 from server.prompt.stop_strings import StopStringMatcher
 
 logger = logging.getLogger(__name__)
-STALL_TIMEOUT_S = 120.0  # requests in flight and no step for so long: not ready
-RESTART_DELAY_S = 1.0
-
-
-class WorkerLoadError(Exception):
-    """The worker could not load the model; the message says why."""
 
 
 class WorkerEngine:
@@ -46,97 +44,91 @@ class WorkerEngine:
         model_id: str,
         make_detokenizer: Callable[[bool], Detokenizer],
         on_step: Callable[[StepStats], None] = lambda stats: None,
+        stall_timeout_s: float = 60.0,
     ) -> None:
         """`make_detokenizer`: given whether special tokens stay unseen, one for an answer."""
-        self._config = config
         self._model_id = model_id
         self._make_detokenizer = make_detokenizer
         self._on_step = on_step
-        self._streams: dict[str, EngineStream] = {}
-        self._unstarted: dict[str, GenerationRequest] = {}  # no token yet: may be sent again
-        self._suspects: set[str] = set()  # of them, those that saw a worker die
+        self._live = LiveRequests()
         self._held_media: set[bytes] = set()  # content hashes that the worker need not be sent
-        self._worker: WorkerProcess | None = None
-        self._ready: WorkerReady | None = None
         self._stats: StepStats | None = None
-        self._last_progress = time.monotonic()
-        self._task: asyncio.Task[None] | None = None
-        self.num_restarts = 0
-
-    # ------------------------------------------------------------------ life
+        self._quarantine = Quarantine()
+        self._workers = Supervisor(
+            config,
+            stall_timeout_s,
+            on_ready=self._send_what_waits,
+            on_step=self._deliver,
+            on_death=self._sort_out,
+            on_end=self._end,
+        )
 
     async def start(self) -> EngineInfo:
         """Start the worker and wait until the model is loaded. Raises WorkerLoadError."""
-        first_ready: asyncio.Future[EngineInfo] = asyncio.get_running_loop().create_future()
-        self._task = asyncio.create_task(self._supervise(first_ready), name="engine")
-        return await first_ready
+        return self._info(await self._workers.start())
 
     async def stop(self) -> None:
         """End the worker; streams that still run end with an error."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        await self._workers.stop()
 
-    async def _supervise(self, first_ready: asyncio.Future[EngineInfo]) -> None:
-        """One worker after another, until cancelled or until loading fails for good."""
-        try:
-            while True:
-                await self._run_worker(first_ready)
-                self.num_restarts += 1
-                logger.error("the worker died and is started again")
-                await asyncio.sleep(RESTART_DELAY_S)
-        except WorkerLoadError as error:
-            logger.error("the model could not be loaded: %s", error)
-            if not first_ready.done():
-                first_ready.set_exception(error)
-        finally:
-            self._fail(set(self._streams))
-
-    async def _run_worker(self, first_ready: asyncio.Future[EngineInfo]) -> None:
-        """From start to death of one worker."""
-        self._worker = await WorkerProcess.start(self._config)
-        try:
-            async for message in self._worker.messages():
-                self._handle(message)
-                if self._ready is not None and not first_ready.done():
-                    first_ready.set_result(self.info)
-            if not first_ready.done():
-                raise WorkerLoadError("The worker ended while it was loading the model.")
-        finally:
-            worker, self._worker, self._ready = self._worker, None, None
-            self._fail_begun()
-            await worker.stop()
-
-    # ------------------------------------------------------------------ requests
+    @property
+    def num_restarts(self) -> int:
+        """Of the worker, since the start."""
+        return self._workers.num_restarts
 
     @property
     def info(self) -> EngineInfo:
         """Raises UnavailableError while the worker is loading."""
-        if self._ready is None:
-            raise UnavailableError("The model is loading. Try again in a moment.")
+        if self._workers.ready is None:
+            raise self._not_ready()
+        return self._info(self._workers.ready)
+
+    def _info(self, ready: WorkerReady) -> EngineInfo:
         return EngineInfo(
             model_id=self._model_id,
-            max_model_len=self._ready.max_model_len,
-            device=self._ready.device,
-            dtype=self._ready.dtype,
-            model_impl=self._ready.model_impl,
+            max_model_len=ready.max_model_len,
+            device=ready.device,
+            dtype=ready.dtype,
+            model_impl=ready.model_impl,
         )
 
+    def health(self) -> EngineHealth:
+        problem = self._workers.problem
+        is_alive = not self._workers.has_given_up
+        return EngineHealth(problem is None, problem, self._stats, is_alive)
+
+    def _not_ready(self) -> UnavailableError:
+        return UnavailableError(f"The server is not ready: {self._workers.problem}.")
+
+    # ------------------------------------------------------------------ requests
+
     def submit(self, request: GenerationRequest) -> EngineStream:
-        """Register the stream and send the request. Raises UnavailableError when not ready."""
-        if self._worker is None or self._ready is None:
-            raise UnavailableError("The model is loading. Try again in a moment.")
-        assert request.request_id not in self._streams, "request ids are unique. This is a bug."
-        if not self._streams:
-            self._last_progress = time.monotonic()
+        """Register the stream and send the request.
+
+        Raises UnavailableError when not ready, QuarantinedError and DeadlineExceededError.
+        """
+        if self._workers.ready is None:
+            raise self._not_ready()
+        self._quarantine.check(request)
+        timer = self._start_timer(request)
         answers = [self._answer_text(request, index) for index in range(request.n)]
         stream = EngineStream(request.request_id, answers, self._abort)
-        self._streams[request.request_id] = stream
-        self._unstarted[request.request_id] = request
-        self._worker.send(_add_request(request, without=self._held_media))
+        self._live.add(request, stream, timer)
+        self._workers.send(_add_request(request, without=self._held_media))
         return stream
+
+    def _start_timer(self, request: GenerationRequest) -> asyncio.TimerHandle | None:
+        if request.deadline_s is None:
+            return None
+        seconds_left = request.deadline_s - time.monotonic()
+        if seconds_left <= 0:
+            raise _too_late()
+        loop = asyncio.get_running_loop()
+        return loop.call_later(seconds_left, self._expire, request.request_id)
+
+    def _expire(self, request_id: str) -> None:
+        self._live.fail(request_id, _too_late())
+        self._workers.send(AbortRequest(request_id))
 
     def _answer_text(self, request: GenerationRequest, index: int) -> AnswerText:
         include = request.include_stop_str_in_output
@@ -144,74 +136,55 @@ class WorkerEngine:
         detokenizer = self._make_detokenizer(request.skip_special_tokens)
         return AnswerText(index, detokenizer, matcher)
 
-    def health(self) -> EngineHealth:
-        if self._ready is None:
-            return EngineHealth(is_ready=False, reason="loading the model", stats=self._stats)
-        if self._streams and time.monotonic() - self._last_progress > STALL_TIMEOUT_S:
-            return EngineHealth(is_ready=False, reason="the worker is stalled", stats=self._stats)
-        return EngineHealth(is_ready=True, reason=None, stats=self._stats)
-
     def _abort(self, request_id: str, index: int | None) -> None:
         """Stop one of a request's answers, or the request."""
-        if index is None:
-            self._unstarted.pop(request_id, None)
-            is_live = self._streams.pop(request_id, None) is not None
-        else:
-            is_live = request_id in self._streams
-        if is_live and self._worker is not None:
-            self._worker.send(AbortRequest(request_id, index))
+        is_live = self._live.remove(request_id) if index is None else request_id in self._live
+        if is_live:
+            self._workers.send(AbortRequest(request_id, index))
 
-    # ------------------------------------------------------------------ messages
-
-    def _handle(self, message: FromWorker) -> None:
-        if isinstance(message, StepOutput):
-            self._deliver(message)
-        elif isinstance(message, WorkerReady):
-            self._ready = message
-            logger.info("the worker is ready: %s", message)
-            self._last_progress = time.monotonic()
-            self._send_again(list(self._unstarted))
-        elif isinstance(message, WorkerFailed):
-            raise WorkerLoadError(message.message)
+    # ------------------------------------------------------------------ the worker's news
 
     def _deliver(self, step: StepOutput) -> None:
-        self._last_progress = time.monotonic()
         self._stats = step.stats
-        self._on_step(step.stats)
+        self._tell(step.stats)
         self._held_media.update(step.encoded)
         self._held_media.difference_update(step.evicted)
-        self._send_again(step.missing_tiles)
+        for request in self._live.unstarted(step.missing_tiles):  # dropped while it was on its way
+            self._send_whole(request)
         for output in step.outputs:
-            self._unstarted.pop(output.request_id, None)
-            stream = self._streams.get(output.request_id)
-            if stream is None:  # aborted a moment ago
-                continue
-            stream.push(output)
-            if stream.is_complete:
-                del self._streams[output.request_id]
+            self._live.push(output)
 
-    def _send_again(self, request_ids: list[str]) -> None:
-        """With all their pixels: the worker dropped embeddings while a request that counted on
-        them was on its way, or it is a new one."""
-        for request_id in request_ids:
-            request = self._unstarted.get(request_id)
-            if request is not None and self._worker is not None:  # not aborted a moment ago
-                self._worker.send(_add_request(request, without=frozenset()))
+    def _tell(self, stats: StepStats) -> None:
+        try:
+            self._on_step(stats)
+        except Exception:  # whoever listens must not harm the requests
+            logger.exception("a listener failed")
 
-    def _fail_begun(self) -> None:
-        """A worker is gone. Requests without a token wait for the next one, once: whatever sees
-        a second worker die may be what kills them."""
+    def _send_what_waits(self) -> None:
+        for request in self._live.unstarted():
+            self._send_whole(request)
+
+    def _send_whole(self, request: GenerationRequest) -> None:
+        """With all its pixels."""
+        self._workers.send(_add_request(request, without=frozenset()))
+
+    def _sort_out(self, suspects: Set[str]) -> None:
+        """A worker is gone. Requests without a token wait for the next one, once, but those that
+        it may have died of do not."""
         self._held_media.clear()
-        waiting = self._unstarted.keys() - self._suspects
-        self._fail(self._streams.keys() - waiting)
-        self._suspects = set(waiting)
+        self._quarantine.record(self._live.unstarted(suspects))
+        self._live.fail_what_a_crash_ends(
+            suspects, EngineCrashedError("The engine stopped while it worked on this request.")
+        )
 
-    def _fail(self, request_ids: Set[str]) -> None:
-        """No request ends without an answer."""
-        for request_id in request_ids:
-            self._unstarted.pop(request_id, None)
-            stream = self._streams.pop(request_id)
-            stream.fail(EngineError("The engine stopped while it worked on this request."))
+    def _end(self) -> None:
+        self._live.fail_all(EngineError("The engine stopped before it answered this request."))
+
+
+def _too_late() -> DeadlineExceededError:
+    return DeadlineExceededError(
+        "The time that the request had is over. Ask for fewer tokens, or allow it more time."
+    )
 
 
 def _add_request(request: GenerationRequest, without: Set[bytes]) -> AddRequest:

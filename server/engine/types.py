@@ -22,6 +22,7 @@ class GenerationRequest:
     skip_special_tokens: bool = True
     grammar: str = ""  # what the answer must obey, as llguidance writes it
     cache_salt: str = ""  # requests share cached prompts only under equal salts
+    deadline_s: float | None = None  # by time.monotonic(); then it fails, wherever it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +53,13 @@ class EngineInfo:
 
 @dataclass(frozen=True, slots=True)
 class EngineHealth:
-    """`is_ready`: requests are admitted and the worker made progress lately."""
+    """`is_ready`: requests are admitted and the worker made progress lately. `is_alive`: it is so
+    or may become so; otherwise nothing but a restart of the server helps."""
 
     is_ready: bool
     reason: str | None  # why not ready
     stats: StepStats | None  # of the last step
+    is_alive: bool = True
 
 
 class CompletionStream(Protocol):

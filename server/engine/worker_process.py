@@ -14,26 +14,30 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from model_runtime.environment import COMPUTE_ENVIRONMENT
-from model_runtime.link import FrameReader, encode_frame
+from model_runtime.link import FrameReader, LinkClosed, encode_frame
 from model_runtime.protocol import EngineConfig, FromWorker
+from model_runtime.pulse import Pulse, open_memory
 
 logger = logging.getLogger(__name__)
 _RECEIVE_BYTES = 1 << 16
-_EXIT_TIMEOUT_S = 10.0
+WORKER_MODULE = "model_runtime.worker"
+_EXIT_TIMEOUT_S = 3.0
 
 
 class WorkerProcess:
-    """A running worker and the front end's end of its link."""
+    """A running worker, the front end's end of its link, and its pulse."""
 
     def __init__(
         self,
         process: subprocess.Popen[bytes],
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
+        pulse: Pulse,
     ) -> None:
         self._process = process
         self._reader = reader
         self._writer = writer
+        self.pulse = pulse
 
     @property
     def pid(self) -> int:
@@ -41,12 +45,18 @@ class WorkerProcess:
 
     @classmethod
     async def start(cls, config: EngineConfig) -> "WorkerProcess":
-        """Start the process and hand it its configuration."""
+        """Start the process and hand it its configuration.
+
+        From the loop's own thread: the worker is killed when the thread that started it ends.
+        """
         ours, theirs = socket.socketpair()
+        memory = open_memory()
         with theirs:
-            process = await asyncio.to_thread(_spawn, theirs.fileno())
+            process = _spawn(theirs.fileno(), memory)
+        pulse = Pulse(memory)
+        os.close(memory)
         reader, writer = await asyncio.open_connection(sock=ours)
-        worker = cls(process, reader, writer)
+        worker = cls(process, reader, writer, pulse)
         worker.send(config)
         return worker
 
@@ -58,13 +68,21 @@ class WorkerProcess:
     async def messages(self) -> AsyncIterator[FromWorker]:
         """What the worker says, until it is gone."""
         frames: FrameReader[FromWorker] = FrameReader(FromWorker)
-        while data := await self._receive():
-            for message in frames.feed(data):
-                yield message
+        try:
+            while data := await self._receive():
+                for message in frames.feed(data):
+                    yield message
+        except (LinkClosed, msgspec.DecodeError):
+            logger.exception("the worker sent what is no message")
+
+    def kill(self) -> None:
+        """At once, also when it is stopped; `messages` ends."""
+        self._process.kill()
 
     async def stop(self) -> None:
         """Close the link, which ends the worker; kill it when it does not go."""
         self._writer.close()
+        self.pulse.close()
         try:
             await asyncio.wait_for(asyncio.to_thread(self._process.wait), _EXIT_TIMEOUT_S)
         except TimeoutError:
@@ -79,10 +97,10 @@ class WorkerProcess:
             return b""
 
 
-def _spawn(fd: int) -> "subprocess.Popen[bytes]":
+def _spawn(*descriptors: int) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
-        [sys.executable, "-m", "model_runtime.worker", str(fd)],
-        pass_fds=[fd],
+        [sys.executable, "-m", WORKER_MODULE, *map(str, descriptors)],
+        pass_fds=descriptors,
         stdin=subprocess.DEVNULL,
         env={**COMPUTE_ENVIRONMENT, **os.environ},
     )

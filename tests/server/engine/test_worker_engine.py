@@ -1,66 +1,17 @@
 """The engine client with a real worker process and a tiny model."""
 
-import asyncio
 import dataclasses
-import os
-import signal
-from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from model_runtime.checkpoint import load_checkpoint
 from model_runtime.protocol import AddRequest, EngineConfig, MediaSpan, SamplingParams, TileSet
-from server.engine.client import WorkerEngine, WorkerLoadError
+from server.engine.client import WorkerEngine
+from server.engine.supervisor import WorkerLoadError
 from server.engine.types import GenerationRequest
-from server.errors import EngineError, UnavailableError
-from server.media.types import PlannedMedia, PlannedTiles
 from server.prompt.builder import PromptBuilder
-from server.prompt.types import ChatMessage, MediaPart, TextPart
-
-LONG = SamplingParams(max_tokens=1500, temperature=0.0, ignore_eos=True)
-
-
-@pytest.fixture
-def prompts(tiny_checkpoint: Path) -> PromptBuilder:
-    return PromptBuilder(load_checkpoint(tiny_checkpoint, "tiny"), 2048)
-
-
-@pytest.fixture
-async def engine(tiny_checkpoint: Path, prompts: PromptBuilder) -> AsyncIterator[WorkerEngine]:
-    engine = WorkerEngine(
-        EngineConfig(checkpoint_path=str(tiny_checkpoint), device="cpu"),
-        model_id="tiny",
-        make_detokenizer=prompts.detokenizer,
-    )
-    await engine.start()
-    try:
-        yield engine
-    finally:
-        await engine.stop()
-
-
-def request(
-    prompts: PromptBuilder, name: str, sampling: SamplingParams, stop: tuple[str, ...] = ()
-) -> GenerationRequest:
-    prompt = prompts.build([ChatMessage("user", [TextPart("Hello")])])
-    return GenerationRequest(name, prompt, sampling, stop)
-
-
-async def read(stream: object) -> tuple[str, int, str | None]:
-    text, count, reason = "", 0, None
-    async for delta in stream:  # type: ignore[attr-defined]
-        text, count, reason = text + delta.text, count + delta.num_tokens, delta.finish_reason
-    return text, count, reason
-
-
-async def until(condition: object, what: str) -> None:
-    for _ in range(600):
-        if condition():  # type: ignore[operator]
-            return
-        await asyncio.sleep(0.05)
-    raise AssertionError(what)
+from server.prompt.types import ChatMessage, TextPart
+from tests.server.engine.driving import LONG, picture_request, read, request, until
 
 
 async def test_answers_abort_and_free_their_blocks(
@@ -109,29 +60,19 @@ async def test_a_stop_string_cuts_the_answer_and_ends_the_request(
     stop = text[8:11]
     cut = await read(engine.submit(request(prompts, "b", params, (stop,))))
     assert cut[0] == text[: text.index(stop)] and cut[2] == "stop"
-    await until(lambda: engine.health().stats.num_running == 0, "still running")  # type: ignore[union-attr]
-
-
-def picture_request(prompts: PromptBuilder, name: str, text: str = "Hello") -> GenerationRequest:
-    tiles = TileSet(b"picture", 1, bytes(56 * 56 * 3))
-    planned = (PlannedTiles(tiles.content_hash, tiles.num_tiles),)
-    media = MediaPart(PlannedMedia("image", planned))
-    prompt = prompts.build([ChatMessage("user", [TextPart(text), media])])
-    prompt = replace(prompt, tiles=[tiles])
-    return GenerationRequest(name, prompt, SamplingParams(max_tokens=4, temperature=0.0))
+    await until(lambda: engine.health().stats.num_running == 0, "still running")
 
 
 def record_sent(engine: WorkerEngine, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many tile sets each request carries that is sent from now on."""
-    assert engine._worker is not None
     sent: list[int] = []
-    send = engine._worker.send
+    send = engine._workers.send
 
     def record(message: AddRequest) -> None:
         sent.append(len(message.tiles))
         send(message)
 
-    monkeypatch.setattr(engine._worker, "send", record)
+    monkeypatch.setattr(engine._workers, "send", record)
     return sent
 
 
@@ -157,97 +98,6 @@ async def test_a_picture_that_the_worker_dropped_is_sent_after_all(
     sent = record_sent(engine, monkeypatch)
     answer = await read(engine.submit(dataclasses.replace(other, prompt=prompt)))
     assert sent == [0, 1] and answer[1] == expected[1] == 4
-
-
-async def test_a_dead_worker_fails_its_requests_and_is_replaced(
-    engine: WorkerEngine, prompts: PromptBuilder
-) -> None:
-    stream = engine.submit(request(prompts, "a", LONG))
-    await anext(aiter(stream))
-    assert engine._worker is not None
-    os.kill(engine._worker.pid, signal.SIGKILL)
-    with pytest.raises(EngineError):
-        await read(stream)
-    with pytest.raises(UnavailableError):
-        engine.submit(request(prompts, "b", LONG))
-    assert not engine.health().is_ready
-    await until(lambda: engine.health().is_ready, "no new worker")
-    assert engine.num_restarts == 1
-    answer = await read(
-        engine.submit(request(prompts, "c", SamplingParams(max_tokens=3, temperature=0.0)))
-    )
-    assert answer[1] == 3
-
-
-SHORT = SamplingParams(max_tokens=5, temperature=0.0, ignore_eos=True)
-
-
-def kill(engine: WorkerEngine) -> None:
-    assert engine._worker is not None
-    os.kill(engine._worker.pid, signal.SIGKILL)
-
-
-async def test_a_request_without_a_token_outlives_a_worker(
-    engine: WorkerEngine, prompts: PromptBuilder
-) -> None:
-    """And one that its client gave up meanwhile is not sent again."""
-    expected = await read(engine.submit(request(prompts, "first", SHORT)))
-    assert engine._worker is not None
-    os.kill(engine._worker.pid, signal.SIGSTOP)  # nothing is answered any more
-    stream, gone = (engine.submit(request(prompts, name, SHORT)) for name in ("a", "gone"))
-    kill(engine)
-    await until(lambda: not engine.health().is_ready, "still ready")
-    gone.abort()
-    assert await read(stream) == expected
-    assert engine.num_restarts == 1 and not engine._unstarted and not engine._streams
-
-
-async def test_a_request_that_sees_two_workers_die_is_failed(
-    engine: WorkerEngine, prompts: PromptBuilder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    poison = engine.submit(request(prompts, "poison", SHORT))
-    kill(engine)
-    send_again = engine._send_again
-
-    def die(request_ids: list[str]) -> None:
-        send_again(request_ids)
-        kill(engine)
-
-    monkeypatch.setattr(engine, "_send_again", die)
-    with pytest.raises(EngineError):
-        await read(poison)
-    monkeypatch.undo()
-    await until(lambda: engine.health().is_ready, "no new worker")
-    assert (await read(engine.submit(request(prompts, "next", SHORT))))[1] == 5
-
-
-async def test_stopping_fails_what_still_waits(
-    engine: WorkerEngine, prompts: PromptBuilder
-) -> None:
-    assert engine._worker is not None
-    os.kill(engine._worker.pid, signal.SIGSTOP)
-    stream = engine.submit(request(prompts, "a", SHORT))
-    kill(engine)
-    await until(lambda: not engine.health().is_ready, "still ready")
-    await engine.stop()
-    with pytest.raises(EngineError):
-        await read(stream)
-
-
-async def test_the_worker_ends_with_its_front_end(
-    tiny_checkpoint: Path, prompts: PromptBuilder
-) -> None:
-    engine = WorkerEngine(
-        EngineConfig(checkpoint_path=str(tiny_checkpoint), device="cpu"),
-        model_id="tiny",
-        make_detokenizer=prompts.detokenizer,
-    )
-    await engine.start()
-    assert engine._worker is not None
-    pid = engine._worker.pid
-    await engine.stop()
-    with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
 
 
 async def test_what_cannot_be_loaded_says_why(tmp_path: Path, prompts: PromptBuilder) -> None:
