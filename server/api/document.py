@@ -3,6 +3,7 @@
 Bodies are parsed by our own strict parser, so their schemas are put in here.
 """
 
+import re
 from typing import Any
 
 from fastapi import FastAPI
@@ -32,6 +33,7 @@ _UPLOAD = {
         "purpose": {"type": "string", "enum": ["batch"]},
     },
 }
+_NAMES = re.compile(r"\{(\w+)\}")
 _SUMMARIES = {
     "/v1/chat/completions": "Answer a conversation with text, images and videos",
     "/v1/responses": "Answer input items, or go on from an earlier answer",
@@ -57,6 +59,14 @@ def document(app: FastAPI) -> None:
             "required": True,
             "content": {"multipart/form-data": {"schema": _UPLOAD}},
         }
+        for path, operations in content["paths"].items():
+            for operation in operations.values():
+                operation["parameters"] = [_in_path(name) for name in _NAMES.findall(path)]
         return content
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _in_path(name: str) -> dict[str, Any]:
+    """Handlers read it from the request; FastAPI sees no parameter of theirs."""
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}

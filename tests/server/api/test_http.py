@@ -1,5 +1,6 @@
 """Around the chat endpoint: routes, keys, ids, health, overload, clients that leave."""
 
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -217,6 +218,10 @@ def test_metrics_count_what_happened(url: str) -> None:
 
 def test_openapi_describes_the_request(url: str) -> None:
     document = httpx.get(f"{url}/openapi.json").json()
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            declared = [parameter["name"] for parameter in operation["parameters"]]
+            assert declared == re.findall(r"{(\w+)}", path)
     body = document["paths"]["/v1/chat/completions"]["post"]["requestBody"]
     assert "messages" in body["content"]["application/json"]["schema"]["properties"]
     assert "Message" in document["components"]["schemas"]
