@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from server.media.jobs import Limits, MediaRefused, undecodable
+from server.media.jobs import Limits, MediaRefused, WantedFrame, undecodable
 
 _VP8_SHOW_FRAME = 0x10  # RFC 6386, 9.1: a frame that is not shown is only a reference
 
@@ -37,6 +37,13 @@ class ClipIndex:
         """Indices of the frames shown from `start_s` on and before `end_s`."""
         first, last = start_s or 0.0, float("inf") if end_s is None else end_s
         return [i for i in range(self.num_frames) if first <= self._shown_at(i) < last]
+
+    def wanted(self, index: int) -> WantedFrame:
+        """All that decoding needs to know of one frame."""
+        if not self.times:
+            return WantedFrame(index)
+        time = self.times[index]
+        return WantedFrame(index, time, self.key_time_before(time))
 
     def key_time_before(self, time: int) -> int | None:
         """Where to begin, to see the frame of `time`."""

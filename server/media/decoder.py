@@ -30,7 +30,7 @@ from server.media.video import decode_video, measure_video
 
 HEADER = struct.Struct("!Q")
 _CPU_SECONDS_PER_JOB = 30
-_NICENESS = 10  # who streams a text goes first where processors are few
+_NICENESS = 19  # who streams a text goes first where processors are few
 _MEASURERS = {"image": measure_image, "video": measure_video, "frames": measure_frame_list}
 _DECODERS = {"image": decode_image, "video": decode_video, "frames": decode_frame_list}
 

@@ -47,11 +47,20 @@ class MeasureJob(msgspec.Struct, frozen=True, tag=True):
     source: MediaSource
 
 
+class WantedFrame(msgspec.Struct, frozen=True):
+    """A frame of a video: its place among the shown ones; and when it is shown and from where it
+    can be decoded, in the stream's own units, where packets tell."""
+
+    index: int
+    time: int | None = None
+    key_time: int | None = None
+
+
 class DecodeJob(msgspec.Struct, frozen=True, tag=True):
-    """The tiles themselves. `frames`: indices of a video's frames, as measured."""
+    """The tiles themselves. `frames`: a video's, as measured."""
 
     source: MediaSource
-    frames: list[int]
+    frames: list[WantedFrame]
 
 
 class Measured(msgspec.Struct, frozen=True, tag=True):
@@ -59,7 +68,7 @@ class Measured(msgspec.Struct, frozen=True, tag=True):
 
     num_tiles: list[int]
     num_pixels: int
-    frames: list[int] = []
+    frames: list[WantedFrame] = []
 
 
 class DecodedTiles(msgspec.Struct, frozen=True, tag=True):

@@ -26,6 +26,7 @@ from server.media.jobs import (
     MeasureJob,
     MediaSource,
     TileParams,
+    WantedFrame,
 )
 from server.media.observer import MediaObserver
 from server.media.settings import MediaSettings
@@ -46,7 +47,7 @@ class PlannedItem:
     name: bytes
     planned: PlannedMedia
     num_pixels: int  # to decode
-    frames: list[int]
+    frames: list[WantedFrame]
     known: LoadedMedia | None  # decoded already
 
 

@@ -25,6 +25,7 @@ from server.media.jobs import (
     Measured,
     MediaRefused,
     MediaSource,
+    WantedFrame,
     undecodable,
 )
 from server.media.sniff import sniff_video
@@ -42,7 +43,7 @@ def measure_video(source: MediaSource) -> Measured:
             raise _too_large(source.limits)
         index = read_index(_until_broken(container.demux(stream)), stream, source.limits)
     frames = _wanted_frames(source, index)
-    return Measured([1] * len(frames), num_pixels, frames)
+    return Measured([1] * len(frames), num_pixels, [index.wanted(i) for i in frames])
 
 
 def decode_video(job: DecodeJob) -> DecodedTiles:
@@ -72,30 +73,27 @@ def _found_by_time(job: DecodeJob) -> list[Image.Image]:
     limits = job.source.limits
     with _open(job.source) as container:
         stream = _video_stream(container)
-        index = read_index(_until_broken(container.demux(stream)), stream, limits)
-        if not index.times or job.frames[-1] >= index.num_frames:
-            return []
-        times = [index.times[i] for i in job.frames]
         try:
-            images = list(_sought(container, stream, index, times, limits))
+            images = list(_sought(container, stream, job.frames, limits))
         except (av.error.FFmpegError, ValueError):
             return []
-    return images if len(images) == len(times) else []
+    return images if len(images) == len(job.frames) else []
 
 
 def _sought(
-    container: Any, stream: Any, index: ClipIndex, times: list[int], limits: Limits
+    container: Any, stream: Any, wanted: list[WantedFrame], limits: Limits
 ) -> Iterator[Image.Image]:
-    """The frames of `times` (ascending), up to the first that is not found."""
+    """The wanted frames in order, up to the first that is not found."""
+    times = frozenset(frame.time for frame in wanted)
     frames: Iterator[VideoFrame] = iter(())
     reached: int | None = None  # the last frame that came out
-    for time in times:
-        key_time = index.key_time_before(time)
-        if key_time is None:
+    for each in wanted:
+        time, key_time = each.time, each.key_time
+        if time is None or key_time is None:
             return
         if reached is None or key_time > reached:
             container.seek(key_time, stream=stream)
-            frames = _decoded(container, stream, limits, only=frozenset(times))
+            frames = _decoded(container, stream, limits, only=times)
         reached = None
         for frame in frames:
             if frame.pts is None or frame.pts > time or frame.is_corrupt:
@@ -109,7 +107,7 @@ def _sought(
 
 
 def _decoded(
-    container: Any, stream: Any, limits: Limits, only: frozenset[int]
+    container: Any, stream: Any, limits: Limits, only: frozenset[int | None]
 ) -> Iterator[VideoFrame]:
     """Frames from here on. H.264 says which frames no other refers to: of these `only` some are
     decoded."""
@@ -130,7 +128,7 @@ def _found_by_count(job: DecodeJob) -> list[Image.Image]:
     Streams whose tail does not decode give fewer frames than packets: then the wanted indices
     are spread over the frames there are.
     """
-    wanted = job.frames
+    wanted = [frame.index for frame in job.frames]
     images, num_decoded = _counted(job, set(wanted))
     if not num_decoded:
         raise undecodable("video")
