@@ -374,7 +374,7 @@ def test_everything_around_speaks_anthropics_shape(url: str, tiny_checkpoint: Pa
     assert media_type.status_code == 415 and error_of(media_type)["message"]
     with run_server(make_app(tiny_checkpoint, FakeEngine(not_ready="loading"))) as loading:
         response = ask(loading, HELLO)
-        assert response.status_code == 503 and int(response.headers["Retry-After"]) in (1, 2)
+        assert response.status_code == 503 and 1 <= int(response.headers["Retry-After"]) <= 3
         assert error_of(response)["type"] == "overloaded_error"
 
 
