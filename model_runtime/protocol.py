@@ -162,6 +162,8 @@ class SequenceOutput(msgspec.Struct, frozen=True):
     is_refusal: bool = False  # with an error: the request itself is why
     index: int = 0  # which of the request's `n` answers
     num_cached_tokens: int = 0  # prompt tokens that came from the prefix cache
+    scheduled_s: float = 0.0  # when it was first given a seat, by time.monotonic()
+    num_preemptions: int = 0  # how often it lost it again
     logprobs: list[TokenLogprobs] | None = None  # one for each new token, when asked for
     prompt_logprobs: list[TokenLogprobs | None] | None = None  # with the first token
 
