@@ -18,7 +18,7 @@ class Flight:
     beginning: set[str]  # whose prompts or pictures it computes
     sampled: SampledTokens | None = None
     prompt_logprobs: dict[str, list[TokenLogprobs]] = field(default_factory=dict)
-    is_failed: bool = False
+    failure: Exception | None = None
 
     @property
     def token_ids(self) -> torch.Tensor | None:
