@@ -10,6 +10,7 @@ import msgspec
 
 from model_runtime.logits_processing import TokenMask
 from model_runtime.protocol import AddRequest
+from model_runtime.request_check import find_problem
 from model_runtime.sampler import Sampler
 from model_runtime.scheduler import Scheduler
 from model_runtime.sequence import Sequence
@@ -34,18 +35,37 @@ class LiveAnswers:
         sampler: Sampler,
         grammars: Grammars,
         max_model_len: int,
+        vocab_size: int,
     ) -> None:
         self._scheduler = scheduler
         self._vision = vision
         self._sampler = sampler
         self._grammars = grammars
         self._max_model_len = max_model_len
+        self._vocab_size = vocab_size
         self._sequences: dict[str, list[Sequence]] = {}
         self._awaited_siblings: dict[str, AddRequest] = {}
         self._num_arrived = 0
 
     def __contains__(self, request_id: str) -> bool:
         return request_id in self._sequences
+
+    def find_problem(self, request: AddRequest) -> str | None:
+        """Why it cannot be added, in words for the client."""
+        if request.request_id in self:
+            return "The request id is in use."
+        if problem := find_problem(request, self._vocab_size, self._max_model_len):
+            return problem
+        return self._grammars.find_problem(request.grammar) if request.grammar else None
+
+    def lacks_tiles(self, request: AddRequest) -> bool:
+        """It counts on embeddings that have been dropped in the meantime."""
+        sent = {tiles.content_hash for tiles in request.tiles}
+        return any(
+            self._vision.num_encoded_tokens(span.content_hash) < span.num_tokens
+            for span in request.spans
+            if span.content_hash not in sent
+        )
 
     def add(self, request: AddRequest) -> None:
         """The first answer; the others follow when it has computed the prompt."""

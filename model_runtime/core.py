@@ -1,7 +1,8 @@
 """The engine's heart: schedule → run → sample → commit, one step at a time.
 
 Single-threaded, no asyncio, no sockets. Nothing that a request contains can end the loop:
-a bad request is answered with an error, a failed step fails the sequences that were in it.
+a bad request is answered with an error, a failed step is done again in parts until only the
+request that fails is left. What ends it is a device that does not compute any more.
 
 On a GPU the host runs one step ahead: it schedules and launches step N + 1 while the device
 computes step N, whose tokens never leave the device on their way into step N + 1.
@@ -15,10 +16,10 @@ import torch
 
 from model_runtime.answers import Grammars, LiveAnswers
 from model_runtime.block_pool import BlockPool
+from model_runtime.failures import FAILED, NO_MEMORY, NO_TOKEN_ALLOWED, NOT_FINITE, Failure
 from model_runtime.flight import Flight, sequence_output
 from model_runtime.protocol import (
     AbortRequest,
-    AddRequest,
     EngineConfig,
     FinishReason,
     SequenceOutput,
@@ -26,15 +27,13 @@ from model_runtime.protocol import (
     StepStats,
     ToWorker,
 )
-from model_runtime.request_check import find_problem
+from model_runtime.recovery import divide, without_finished
 from model_runtime.runner import ModelRunner
 from model_runtime.sampler import INVALID, NOTHING_ALLOWED, Sampled, Sampler, needs_processing
 from model_runtime.scheduler import ScheduledSequence, ScheduledStep, Scheduler
 from model_runtime.sequence import NONE_TRUSTED, UNKNOWN
+from model_runtime.soundness import Soundness
 from model_runtime.vision import VisionEncoder
-
-_NOT_FINITE = "The model produced a value that is not finite."
-_NOTHING_ALLOWED = "The request's own rules left no token to continue with."
 
 OnLaunch = Callable[[list[str]], None]
 
@@ -64,10 +63,7 @@ class EngineCore:
         self._pool = pool
         self._runner = runner
         self._vision = vision
-        self._grammars = grammars
         self._eos_token_ids = frozenset(eos_token_ids)
-        self._vocab_size = vocab_size
-        self._max_model_len = max_model_len
         self._runs_ahead = runs_ahead
         self._on_launch = on_launch
         self._sampler = Sampler(eos_token_ids, config.seed)
@@ -79,7 +75,10 @@ class EngineCore:
             num_encoded_tokens=vision.num_encoded_tokens,
             scrub=runner.scrub,
         )
-        self._answers = LiveAnswers(self._scheduler, vision, self._sampler, grammars, max_model_len)
+        self._answers = LiveAnswers(
+            self._scheduler, vision, self._sampler, grammars, max_model_len, vocab_size
+        )
+        self._soundness = Soundness(runner.is_sound)
         self._in_flight: Flight | None = None  # launched, not settled
         self._refused: list[SequenceOutput] = []
         self._missing_tiles: list[str] = []
@@ -95,9 +94,9 @@ class EngineCore:
         """Apply a message from the front end. Takes effect in the next step."""
         if isinstance(message, AbortRequest):
             self._abort(message)
-        elif problem := self._problem_with(message):
-            self._refused.append(_refusal(message.request_id, problem))
-        elif self._lacks_tiles(message):
+        elif problem := self._answers.find_problem(message):
+            self._refused.append(Failure("refusal", problem).of(message.request_id))
+        elif self._answers.lacks_tiles(message):
             self._missing_tiles.append(message.request_id)
         else:
             self._answers.add(message)
@@ -110,7 +109,7 @@ class EngineCore:
         launched = self._launch(step)
         before, self._in_flight = self._in_flight, None
         outputs += self._settle(before)
-        if self._runs_ahead and launched is not None and not launched.is_failed:
+        if self._runs_ahead and launched is not None and launched.failure is None:
             self._in_flight = launched
         else:
             outputs += self._settle(launched)
@@ -143,9 +142,11 @@ class EngineCore:
         self._on_launch([*flight.beginning, *before])
         try:
             self._compute(flight)
-        except Exception:
-            logger.exception("a step failed; its sequences are ended")
-            flight.is_failed = True
+        except torch.AcceleratorError:  # the device's memory may be anything now
+            raise
+        except Exception as error:
+            flight.failure = error
+            return flight
         self._scheduler.advance(step)
         for row, chunk in enumerate(flight.sampling):
             chunk.sequence.append(UNKNOWN)
@@ -165,13 +166,15 @@ class EngineCore:
         """Take in what a launched step brought: tokens, ends, blocks to share."""
         if flight is None:
             return []
+        if flight.failure is not None:
+            return self._do_again(flight.step, flight.failure)
         try:
             sampled = flight.fetch()
-        except Exception:  # a device reports its errors late
-            logger.exception("a step failed; its sequences are ended")
-            flight.is_failed = True
-        if flight.is_failed:
-            return self._fail(flight.step)
+        except torch.AcceleratorError:
+            raise
+        except Exception as error:  # a device reports its errors late
+            return self._fail(flight.step, error)
+        self._soundness.on_step(is_bad={one.token_id for one in sampled} == {INVALID})
         for chunk in flight.step.sequences:
             self._scheduler.publish(chunk)
             if scores := flight.prompt_logprobs.get(chunk.sequence.request_id):
@@ -186,13 +189,13 @@ class EngineCore:
         sequence, token_id = chunk.sequence, sampled.token_id
         if token_id == INVALID:
             sequence.num_trusted_tokens = NONE_TRUSTED
-            return self._end_with_error(sequence.request_id, _NOT_FINITE)
+            return self._end(sequence.request_id, NOT_FINITE)
         if token_id == NOTHING_ALLOWED:
-            return self._refuse(sequence.request_id)
+            return self._end(sequence.request_id, NO_TOKEN_ALLOWED)
         sequence.token_ids[chunk.end] = token_id
         sequence.num_trusted_tokens = chunk.end
         if not sequence.obeys_grammar(token_id):
-            return self._refuse(sequence.request_id)
+            return self._end(sequence.request_id, NO_TOKEN_ALLOWED)
         self._answers.add_siblings(sequence.request_id)
         reason = self._finish_reason(chunk, token_id)
         if reason is not None:
@@ -207,14 +210,32 @@ class EngineCore:
             return "stop"
         return "length" if chunk.end + 1 >= sequence.max_num_tokens else None
 
-    def _fail(self, step: ScheduledStep) -> list[SequenceOutput]:
-        """End every request that had to do with the step."""
+    def _do_again(self, step: ScheduledStep, failure: Exception) -> list[SequenceOutput]:
+        """A step could not be launched: in parts, down to the request that cannot be done."""
+        is_for_memory = isinstance(failure, torch.OutOfMemoryError | MemoryError)
+        if is_for_memory:
+            self._vision.drop_unused()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+        parts = divide(step, for_memory=is_for_memory)
+        if not parts:
+            return self._fail(step, failure, NO_MEMORY if is_for_memory else FAILED)
+        logger.warning("a step failed (%s) and is done in parts", type(failure).__name__)
+        return [o for part in parts for o in self._settle(self._launch(without_finished(part)))]
+
+    def _fail(
+        self, step: ScheduledStep, failure: Exception, told: Failure = FAILED
+    ) -> list[SequenceOutput]:
+        """End every request that had to do with the step; what it wrote is not trusted."""
+        logger.error("a step failed; its requests are ended", exc_info=failure)
+        self._scheduler.advance(step)
+        for chunk in step.sequences:
+            chunk.sequence.num_trusted_tokens = NONE_TRUSTED
         decoding = {chunk.sequence.request_id for chunk in step.decodes}
-        request_ids = decoding | self._beginning(step)
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        message = "The request failed in the engine."
-        return [self._end_with_error(r, message) for r in request_ids if r in self._answers]
+        ended = [r for r in decoding | self._beginning(step) if r in self._answers]
+        outputs = [self._end(request_id, told) for request_id in ended]
+        self._soundness.on_step(is_bad=True)
+        return outputs
 
     def _beginning(self, step: ScheduledStep) -> set[str]:
         """Whose prompts or pictures the step computes."""
@@ -239,29 +260,9 @@ class EngineCore:
             self._answers.drop(message.request_id, message.index)
             self._is_report_due = True
 
-    def _end_with_error(self, request_id: str, message: str) -> SequenceOutput:
+    def _end(self, request_id: str, failure: Failure) -> SequenceOutput:
         self._answers.drop(request_id)
-        return SequenceOutput(request_id, [], "error", message)
-
-    def _problem_with(self, request: AddRequest) -> str | None:
-        if request.request_id in self._answers:
-            return "The request id is in use."
-        if problem := find_problem(request, self._vocab_size, self._max_model_len):
-            return problem
-        return self._grammars.find_problem(request.grammar) if request.grammar else None
-
-    def _refuse(self, request_id: str) -> SequenceOutput:
-        self._answers.drop(request_id)
-        return _refusal(request_id, _NOTHING_ALLOWED)
-
-    def _lacks_tiles(self, request: AddRequest) -> bool:
-        """It counts on embeddings that have been dropped in the meantime."""
-        sent = {tiles.content_hash for tiles in request.tiles}
-        return any(
-            self._vision.num_encoded_tokens(span.content_hash) < span.num_tokens
-            for span in request.spans
-            if span.content_hash not in sent
-        )
+        return failure.of(request_id)
 
     # ------------------------------------------------------------------ reports
 
@@ -287,7 +288,3 @@ class EngineCore:
             num_tiles=step.num_tiles,
             step_time_s=step_time_s,
         )
-
-
-def _refusal(request_id: str, message: str) -> SequenceOutput:
-    return SequenceOutput(request_id, [], "error", message, is_refusal=True)

@@ -18,7 +18,7 @@ class Flight:
     beginning: set[str]  # whose prompts or pictures it computes
     sampled: SampledTokens | None = None
     prompt_logprobs: dict[str, list[TokenLogprobs]] = field(default_factory=dict)
-    is_failed: bool = False
+    failure: Exception | None = None
 
     @property
     def token_ids(self) -> torch.Tensor | None:
@@ -43,6 +43,8 @@ def sequence_output(
         reason,
         index=sequence.index,
         num_cached_tokens=sequence.num_cached_tokens,
+        scheduled_s=sequence.scheduled_s,
+        num_preemptions=sequence.num_preemptions,
         logprobs=[sampled.logprobs] if sampled.logprobs is not None else None,
         prompt_logprobs=[None, *sequence.prompt_logprobs] if wants_scores else None,
     )

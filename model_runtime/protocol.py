@@ -12,6 +12,7 @@ import msgspec
 from model_runtime.logs import LogFormat
 
 FinishReason = Literal["stop", "length", "abort", "error"]
+ErrorKind = Literal["failure", "refusal", "no_memory", "not_finite"]
 Quantization = Literal["int8", "bitsandbytes", "bitsandbytes-8bit"]
 
 
@@ -159,9 +160,11 @@ class SequenceOutput(msgspec.Struct, frozen=True):
     new_token_ids: list[int]
     finish_reason: FinishReason | None = None
     error: str | None = None  # with finish_reason "error": what to tell the client
-    is_refusal: bool = False  # with an error: the request itself is why
+    error_kind: ErrorKind = "failure"  # with an error; refusal: the request itself is why
     index: int = 0  # which of the request's `n` answers
     num_cached_tokens: int = 0  # prompt tokens that came from the prefix cache
+    scheduled_s: float = 0.0  # when it was first given a seat, by time.monotonic()
+    num_preemptions: int = 0  # how often it lost it again
     logprobs: list[TokenLogprobs] | None = None  # one for each new token, when asked for
     prompt_logprobs: list[TokenLogprobs | None] | None = None  # with the first token
 

@@ -1,5 +1,6 @@
 """Runs one scheduled step on the device: vision, embed, scatter, decoder, logits."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,9 +10,12 @@ from model_runtime.batch import Batch, build_batch
 from model_runtime.kv_cache import KVCache
 from model_runtime.logprobs import RowLogprobs
 from model_runtime.model import Model
-from model_runtime.protocol import TokenLogprobs
+from model_runtime.protocol import AddRequest, SamplingParams, TokenLogprobs
 from model_runtime.scheduler import ScheduledSequence, ScheduledStep
+from model_runtime.sequence import Sequence
 from model_runtime.vision import VisionEncoder
+
+logger = logging.getLogger(__name__)
 
 _NO_LOGITS = torch.empty(0, 0)
 _ROWS_SCORED_AT_ONCE = 64
@@ -68,6 +72,19 @@ class ModelRunner:
     def scrub(self, blocks: list[int]) -> None:
         """Wipe KV blocks."""
         self._cache.scrub(blocks)
+
+    def is_sound(self) -> bool:
+        """Whether a prompt of one token gives logits, as it always does."""
+        probe = Sequence(AddRequest("", [0], SamplingParams(max_tokens=1)), 0)
+        probe.block_table = [self._cache.padding_block]
+        step = ScheduledStep([ScheduledSequence(probe, 0, 1, samples=True)])
+        try:
+            return bool(torch.isfinite(self.run(step, None).logits).all())
+        except Exception:
+            logger.exception("the model does not compute")
+            return False
+        finally:
+            self._cache.scrub(probe.block_table)
 
     def _prompt_logprobs(
         self, step: ScheduledStep, hidden: torch.Tensor

@@ -54,14 +54,14 @@ class Sampler:
     def __init__(self, eos_token_ids: tuple[int, ...], seed: int) -> None:
         self._eos_token_ids = eos_token_ids
         self._seeds = random.Random(seed)  # for requests that bring none
-        self._generators: dict[tuple[str, int], random.Random] = {}
+        self._generators: dict[tuple[str, int], _Uniforms] = {}
         self._histories: dict[tuple[str, int], TokenHistory] = {}
 
     def add(self, sequence: Sequence) -> None:
         params = sequence.sampling
         if not is_greedy(params):
             own = self._seeds.getrandbits(64) if params.seed is None else params.seed
-            self._generators[sequence.key] = random.Random(own + sequence.index)
+            self._generators[sequence.key] = _Uniforms(own + sequence.index)
         if has_penalties(params):
             self._histories[sequence.key] = TokenHistory()
 
@@ -114,9 +114,24 @@ class Sampler:
         """Replace the likeliest token by a drawn one in the rows that are not greedy."""
         rows = [row for row, s in enumerate(sequences) if not is_greedy(s.sampling)]
         if rows:
-            uniforms = [self._generators[sequences[row].key].random() for row in rows]
-            params = [sequences[row].sampling for row in rows]
+            drawing = [sequences[row] for row in rows]
+            uniforms = [self._generators[s.key].at(s.num_tokens) for s in drawing]
+            params = [sequence.sampling for sequence in drawing]
             token_ids[rows] = draw(logits[rows], params, uniforms)
+
+
+class _Uniforms:
+    """A sequence's random numbers, one for each token; a step that is done again gets the same."""
+
+    def __init__(self, seed: int) -> None:
+        self._generator = random.Random(seed)
+        self._last_place, self._last = -1, 0.0
+
+    def at(self, place: int) -> float:
+        """Of the token at `place`; places come in ascending order."""
+        if place != self._last_place:
+            self._last_place, self._last = place, self._generator.random()
+        return self._last
 
 
 def is_greedy(params: SamplingParams) -> bool:

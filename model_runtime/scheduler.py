@@ -5,6 +5,7 @@ run out, the sequence of highest rank number (lowest priority, then latest arriv
 blocks back and is computed again later, from the prefix cache as far as that still holds.
 """
 
+import time
 from bisect import insort
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -183,6 +184,7 @@ class Scheduler:
         step.prefills = [chunk for chunk in step.prefills if chunk.sequence is not victim]
         step.decodes = [chunk for chunk in step.decodes if chunk.sequence is not victim]
         self.num_preemptions += 1
+        victim.num_preemptions += 1
         self.add(victim)
 
     def _give_back(self, sequence: Sequence) -> None:
@@ -223,6 +225,7 @@ class Scheduler:
         sequence.num_computed_tokens = num_cached_tokens
         if not sequence.num_completion_tokens:
             sequence.num_cached_tokens = num_cached_tokens
+        sequence.scheduled_s = sequence.scheduled_s or time.monotonic()
         sequence.is_running = True
         insort(self.running, sequence, key=_rank)
 

@@ -47,6 +47,8 @@ class Sequence:
         self.num_computed_tokens = 0
         self.num_trusted_tokens = NONE_TRUSTED  # whose KV led to a finite sample
         self.num_cached_tokens = 0  # of the prompt, found in the prefix cache when first admitted
+        self.scheduled_s = 0.0  # when it was first admitted, by time.monotonic()
+        self.num_preemptions = 0
         self.block_table: list[int] = []
         self.block_hashes: list[bytes] = []  # of the full blocks, as far as named
         self.sampled_row = 0  # where the device keeps the newest token while it is UNKNOWN

@@ -55,7 +55,7 @@ class VisionEncoder:
             self._num_users[span.content_hash] -= 1
             if self._num_users[span.content_hash] == 0:
                 del self._num_users[span.content_hash]
-        self._evict()
+        self._evict(self._cache_bytes)
 
     def encode(self, parts: list[ScheduledTiles]) -> None:
         """Encode the step's tiles of all pictures in one pass."""
@@ -66,7 +66,11 @@ class VisionEncoder:
         split = torch.split(features, [part.end - part.start for part in parts])
         for part, rows in zip(parts, split, strict=True):
             self._keep(part, rows)
-        self._evict()
+        self._evict(self._cache_bytes)
+
+    def drop_unused(self) -> None:
+        """Memory is short: keep only what is in use."""
+        self._evict(limit_bytes=0)
 
     def take_news(self) -> tuple[list[bytes], list[bytes]]:
         """The hashes encoded and evicted since the last call."""
@@ -94,15 +98,15 @@ class VisionEncoder:
         if part.end == part.tiles.num_tiles:
             self._news[0].append(content_hash)
 
-    def _evict(self) -> None:
+    def _evict(self, limit_bytes: int) -> None:
         """Drop what nobody uses, oldest first, until the rest fits."""
-        if self._num_bytes <= self._cache_bytes:
+        if self._num_bytes <= limit_bytes:
             return
         for content_hash in [h for h in self._embeddings if h not in self._num_users]:
             self._num_bytes -= self._embeddings.pop(content_hash).nbytes
             del self._num_encoded_tokens[content_hash]
             self._news[1].append(content_hash)
-            if self._num_bytes <= self._cache_bytes:
+            if self._num_bytes <= limit_bytes:
                 return
 
     def _pixels(self, tiles: TileSet) -> torch.Tensor:

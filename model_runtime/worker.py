@@ -41,6 +41,9 @@ def main(socket_fd: int, pulse_fd: int) -> int:
         serve(config, WorkerLink(connection, ToWorker, on_closed=exit_soon), pulse)
     except LinkClosed:
         logger.info("the front end closed the link")
+    except Exception:
+        logger.exception("the worker ends")
+        os._exit(1)  # a device that is lost could hold up an orderly end
     return 0
 
 

@@ -175,6 +175,12 @@ class EngineCrashedError(EngineError):
     code = "engine_crashed"
 
 
+class NumericalError(EngineError):
+    """The model computed a value that is not finite."""
+
+    code = "numerical_error"
+
+
 class QuarantinedError(InvalidRequestError):
     """The request, or media in it, made workers die. A client error, for clients send what is the
     server's fault again."""

@@ -84,6 +84,7 @@ class FakeEngine:
     def __init__(self, script: Script = say_hello, *, not_ready: str | None = None) -> None:
         self._script = script
         self.not_ready = not_ready
+        self.is_alive = True
         self.requests: list[GenerationRequest] = []
         self.aborted: list[str] = []
         self.something_aborted = threading.Event()
@@ -103,7 +104,7 @@ class FakeEngine:
         return FakeStream(deltas, request.n, lambda: self._aborted(request.request_id))
 
     def health(self) -> EngineHealth:
-        return EngineHealth(self.not_ready is None, self.not_ready, None)
+        return EngineHealth(self.not_ready is None, self.not_ready, None, self.is_alive)
 
     def _aborted(self, request_id: str) -> None:
         self.aborted.append(request_id)

@@ -27,8 +27,11 @@ class Catalog:
         return JSONResponse({"version": version("internvl-server")})
 
     async def livez(self, _: Request) -> Response:
-        """The process answers."""
-        return JSONResponse({"status": "ok"})
+        """The process answers, and can serve or may yet do so: otherwise restart it."""
+        health = self._parts.engine.health()
+        if health.is_alive:
+            return JSONResponse({"status": "ok"})
+        return JSONResponse({"status": "dead", "reason": health.reason}, 503)
 
     async def readyz(self, _: Request) -> Response:
         """Requests are admitted and the worker made progress lately."""

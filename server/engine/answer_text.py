@@ -3,11 +3,12 @@
 Owns the text so far: the detokenizer, the stop strings' hold-back and what is not yet read.
 """
 
+import time
 from collections.abc import Sequence
 from typing import Protocol
 
 from model_runtime.protocol import FinishReason, SequenceOutput, TokenLogprobs
-from server.engine.types import TextDelta
+from server.engine.types import TextDelta, Timings
 
 
 class Detokenizer(Protocol):
@@ -43,6 +44,7 @@ class AnswerText:
         self._prompt_logprobs: list[TokenLogprobs | None] | None = None
         self._num_cached_tokens = 0
         self._finish_reason: FinishReason | None = None
+        self._watch = _StopWatch()
         self.has_news = False
         self.is_over = False  # its last delta has been read
 
@@ -53,6 +55,7 @@ class AnswerText:
         self._logprobs += output.logprobs or []
         self._prompt_logprobs = output.prompt_logprobs or self._prompt_logprobs
         self._num_cached_tokens = output.num_cached_tokens
+        self._watch.look(output)
         self._finish_reason = output.finish_reason
         self.has_news = True
 
@@ -93,7 +96,33 @@ class AnswerText:
             tuple(self._token_ids[:count]),
             self._prompt_logprobs,
             self._stop_strings.found,
+            self._watch.timings() if reason is not None else None,
         )
         self.is_over = reason is not None
         self._token_ids, self._logprobs, self._prompt_logprobs = [], [], None
         return delta
+
+
+class _StopWatch:
+    """Started with the request. The worker's clock is ours: time.monotonic() is system-wide."""
+
+    def __init__(self) -> None:
+        self._submitted = time.monotonic()
+        self._first_token = self._last_token = 0.0
+        self._last_output: SequenceOutput | None = None
+
+    def look(self, output: SequenceOutput) -> None:
+        self._last_token = time.monotonic()
+        self._first_token = self._first_token or self._last_token
+        self._last_output = output
+
+    def timings(self) -> Timings | None:
+        output = self._last_output
+        if output is None:
+            return None
+        return Timings(
+            queue_s=max(0.0, output.scheduled_s - self._submitted),
+            prefill_s=max(0.0, self._first_token - output.scheduled_s),
+            decode_s=self._last_token - self._first_token,
+            num_preemptions=output.num_preemptions,
+        )

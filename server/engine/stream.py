@@ -3,11 +3,23 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
-from model_runtime.protocol import SequenceOutput
+from model_runtime.protocol import ErrorKind, SequenceOutput
 from server.engine.answer_text import AnswerText
 from server.engine.types import TextDelta
-from server.errors import ApiError, EngineError, InvalidRequestError
+from server.errors import (
+    ApiError,
+    EngineError,
+    InvalidRequestError,
+    NumericalError,
+    OverloadedError,
+)
 
+_FAILURES: dict[ErrorKind, type[ApiError]] = {
+    "failure": EngineError,
+    "refusal": InvalidRequestError,
+    "no_memory": OverloadedError,
+    "not_finite": NumericalError,
+}
 OnAbort = Callable[[str, int | None], None]  # (request id, which answer; None: all)
 
 
@@ -88,4 +100,4 @@ class EngineStream:
 
 def _failure(output: SequenceOutput) -> ApiError:
     message = output.error or "The request failed in the engine."
-    return InvalidRequestError(message) if output.is_refusal else EngineError(message)
+    return _FAILURES[output.error_kind](message)

@@ -26,6 +26,16 @@ class GenerationRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Timings:
+    """Where the time of an answer went, in seconds, from `submit` to its last token."""
+
+    queue_s: float  # until it was given a seat; with `n`, the siblings wait for the prompt
+    prefill_s: float  # from there to its first token
+    decode_s: float  # from there to its last one
+    num_preemptions: int  # how often it lost its seat and was computed again
+
+
+@dataclass(frozen=True, slots=True)
 class TextDelta:
     """A piece of an answer. May be empty text (bytes held back). `finish_reason` ends it."""
 
@@ -38,6 +48,7 @@ class TextDelta:
     token_ids: tuple[int, ...] = ()  # those this delta covers
     prompt_logprobs: list[TokenLogprobs | None] | None = None  # once, when asked for
     stop_string: str = ""  # the one that ended the answer
+    timings: Timings | None = None  # with the last one
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,19 +22,24 @@ class Watchdog:
         self._longest_step_s = 0.0
         self._num_turns = pulse.num_turns
         self._last_look = time.monotonic()
-        self.silence_s = 0.0
+        self._silence_s = 0.0
 
     def look(self) -> None:
         """To be called every `LOOK_INTERVAL_S`."""
         now = time.monotonic()
         elapsed, self._last_look = now - self._last_look, now
         if self._pulse.num_turns == self._num_turns:
-            self.silence_s += min(elapsed, 2 * LOOK_INTERVAL_S)
+            self._silence_s += min(elapsed, 2 * LOOK_INTERVAL_S)
         else:
-            self._num_turns, self.silence_s = self._pulse.num_turns, 0.0
+            self._num_turns, self._silence_s = self._pulse.num_turns, 0.0
 
     def on_step(self, step_time_s: float) -> None:
         self._longest_step_s = max(self._longest_step_s, step_time_s)
+
+    @property
+    def silence_s(self) -> float:
+        """Since the last beat, as far as looks have shown."""
+        return self._silence_s if self._pulse.num_turns == self._num_turns else 0.0
 
     @property
     def is_stalled(self) -> bool:

@@ -19,6 +19,7 @@ import av
 import msgspec
 from PIL import Image, features
 
+from model_runtime.lifeline import die_with_parent
 from server.media.image import (
     decode_frame_list,
     decode_image,
@@ -38,6 +39,7 @@ _AVIF = ("AVIF",) if features.check("avif") else ()
 
 
 def main(memory_bytes: int) -> None:
+    die_with_parent()
     warm_up()
     limit(memory_bytes)
     decoder = msgspec.msgpack.Decoder(Job)

@@ -171,6 +171,15 @@ def test_a_full_house_is_a_503_with_retry_after(tiny_checkpoint: Path) -> None:
         assert error_of(response)["code"] == "server_overloaded"
 
 
+def test_an_engine_that_stays_down_fails_liveness(tiny_checkpoint: Path) -> None:
+    engine = FakeEngine(not_ready="the engine died too often and stays down")
+    engine.is_alive = False
+    with run_server(make_app(tiny_checkpoint, engine)) as url:
+        answer = httpx.get(f"{url}/livez")
+        assert answer.status_code == 503 and "too often" in answer.json()["reason"]
+        assert httpx.get(f"{url}/readyz").status_code == 503
+
+
 def test_not_ready_is_told_everywhere_but_livez(tiny_checkpoint: Path) -> None:
     with run_server(make_app(tiny_checkpoint, FakeEngine(not_ready="loading the model"))) as url:
         assert httpx.get(f"{url}/livez").status_code == 200

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from model_runtime.checkpoint import load_checkpoint
+from server.engine import worker_process
 from server.engine.client import WorkerEngine
 from server.prompt.builder import PromptBuilder
-from tests.server.engine.driving import make_engine
+from tests.server.engine.driving import make_engine, running
 
 
 @pytest.fixture
@@ -18,9 +19,11 @@ def prompts(tiny_checkpoint: Path) -> PromptBuilder:
 
 @pytest.fixture
 async def engine(tiny_checkpoint: Path, prompts: PromptBuilder) -> AsyncIterator[WorkerEngine]:
-    engine = make_engine(tiny_checkpoint, prompts)
-    await engine.start()
-    try:
+    async with running(make_engine(tiny_checkpoint, prompts)) as engine:
         yield engine
-    finally:
-        await engine.stop()
+
+
+@pytest.fixture
+def with_faults(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers suffer from requests with certain names."""
+    monkeypatch.setattr(worker_process, "WORKER_MODULE", "tests.server.engine.faulty_worker")

@@ -4,12 +4,13 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from model_runtime.protocol import EngineConfig, SamplingParams, TileSet
+from model_runtime.protocol import EngineConfig, SamplingParams, StepStats, TileSet
 from server.engine.client import WorkerEngine
 from server.engine.stream import EngineStream
 from server.engine.types import GenerationRequest
@@ -22,14 +23,29 @@ SHORT = SamplingParams(max_tokens=5, temperature=0.0, ignore_eos=True)
 
 
 def make_engine(
-    folder: Path, prompts: PromptBuilder, *, stall_timeout_s: float = 60.0, **config: Any
+    folder: Path,
+    prompts: PromptBuilder,
+    *,
+    stall_timeout_s: float = 60.0,
+    on_step: Callable[[StepStats], None] = lambda stats: None,
+    **config: Any,
 ) -> WorkerEngine:
     return WorkerEngine(
         EngineConfig(checkpoint_path=str(folder), device="cpu", **config),
         model_id="tiny",
         make_detokenizer=prompts.detokenizer,
         stall_timeout_s=stall_timeout_s,
+        on_step=on_step,
     )
+
+
+@asynccontextmanager
+async def running(engine: WorkerEngine) -> AsyncIterator[WorkerEngine]:
+    await engine.start()
+    try:
+        yield engine
+    finally:
+        await engine.stop()
 
 
 def request(

@@ -1,17 +1,36 @@
 """The engine client with a real worker process and a tiny model."""
 
+import asyncio
 import dataclasses
+import time
 from pathlib import Path
 
 import pytest
 
-from model_runtime.protocol import AddRequest, EngineConfig, MediaSpan, SamplingParams, TileSet
+from model_runtime.protocol import (
+    AddRequest,
+    EngineConfig,
+    MediaSpan,
+    SamplingParams,
+    StepStats,
+    TileSet,
+)
 from server.engine.client import WorkerEngine
+from server.engine.stream import EngineStream
 from server.engine.supervisor import WorkerLoadError
-from server.engine.types import GenerationRequest
+from server.engine.types import GenerationRequest, Timings
 from server.prompt.builder import PromptBuilder
 from server.prompt.types import ChatMessage, TextPart
-from tests.server.engine.driving import LONG, picture_request, read, request, until
+from tests.server.engine.driving import (
+    LONG,
+    SHORT,
+    make_engine,
+    picture_request,
+    read,
+    request,
+    running,
+    until,
+)
 
 
 async def test_answers_abort_and_free_their_blocks(
@@ -110,3 +129,49 @@ async def test_what_cannot_be_loaded_says_why(tmp_path: Path, prompts: PromptBui
     with pytest.raises(WorkerLoadError, match="-hf"):
         await engine.start()
     await engine.stop()
+
+
+async def timings(stream: EngineStream) -> Timings:
+    """Of its only answer; they come with the last piece and with no other."""
+    deltas = [delta async for delta in stream]
+    assert [delta.timings is not None for delta in deltas] == [False] * (len(deltas) - 1) + [True]
+    assert deltas[-1].timings is not None
+    return deltas[-1].timings
+
+
+async def test_an_answer_tells_where_its_time_went(
+    tiny_checkpoint: Path, prompts: PromptBuilder
+) -> None:
+    """Also one that a stop string ends. Queued is what waits for a seat."""
+    async with running(make_engine(tiny_checkpoint, prompts, max_num_seqs=1)) as engine:
+        started = time.monotonic()
+        first, second = (engine.submit(request(prompts, name, LONG)) for name in "ab")
+        one, two = await asyncio.gather(timings(first), timings(second))
+        took = time.monotonic() - started
+        assert one.queue_s < 0.2 < one.decode_s and one.num_preemptions == 0
+        assert two.queue_s >= one.prefill_s + one.decode_s - 0.05
+        total = two.queue_s + two.prefill_s + two.decode_s
+        assert total == pytest.approx(took, abs=0.1)
+        text, _, _ = await read(engine.submit(request(prompts, "c", SHORT)))
+        stopped = await timings(engine.submit(request(prompts, "d", LONG, (text[3:5],))))
+        assert 0 < stopped.decode_s < one.decode_s
+
+
+async def test_preemptions_are_counted_by_request(
+    tiny_checkpoint: Path, prompts: PromptBuilder
+) -> None:
+    config = {"max_model_len": 512, "max_num_seqs": 4, "kv_cache_memory_bytes": 600 * 512}
+    steps: list[StepStats] = []
+    engine = make_engine(tiny_checkpoint, prompts, on_step=steps.append, **config)
+    long = SamplingParams(max_tokens=400, temperature=0.0, ignore_eos=True)
+    async with running(engine):
+        streams = [engine.submit(request(prompts, name, long)) for name in "abcd"]
+        found = await asyncio.gather(*map(timings, streams))
+        num_preemptions = [each.num_preemptions for each in found]
+        assert num_preemptions[0] == 0 < sum(num_preemptions) == steps[-1].num_preemptions
+
+
+async def test_the_room_is_told_before_anything_was_asked(engine: WorkerEngine) -> None:
+    await until(lambda: engine.health().stats is not None, "no report")
+    stats = engine.health().stats
+    assert stats is not None and stats.num_free_blocks == stats.num_blocks > 0
