@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -38,6 +39,7 @@ from server.settings import ServerSettings
 from server.tracing import Tracer
 
 logger = logging.getLogger(__name__)
+QUEUE_FACTOR = 4  # times what the KV cache holds
 
 
 def create_app(
@@ -58,10 +60,10 @@ def create_app(
     lifecycle = lifecycle or Lifecycle()
     on_refusal = _refusal_counter(metrics)
     max_requests = settings.max_num_seqs + settings.max_waiting_requests
-    admission = Admission(max_requests, settings.quotas(), on_refusal)
+    admission = Admission(max_requests, settings.quotas(), on_refusal, lambda: _most_tokens(engine))
     lag = LoopLag(metrics.registry)
     tracer = tracer or Tracer()
-    _expose(metrics, admission, prompts)
+    _expose(metrics, admission, prompts, engine)
     parts = Parts(
         engine=engine,
         media=media,
@@ -70,6 +72,7 @@ def create_app(
         settings=settings,
         admission=admission,
         metrics=metrics,
+        tracer=tracer,
         model_name=model_name,
     )
     answering, preparation = Answering(parts), ChatPreparation(parts)
@@ -171,7 +174,14 @@ def _add_middleware(
     app.add_middleware(RequestContext, tracer=tracer, model_name=model_name)
 
 
-def _expose(metrics: Metrics, admission: Admission, prompts: PromptBuilder) -> None:
+def _most_tokens(engine: Engine) -> float:
+    """Inside at a time, computed or waiting."""
+    return QUEUE_FACTOR * engine.info.num_kv_tokens if engine.health().is_ready else math.inf
+
+
+def _expose(metrics: Metrics, admission: Admission, prompts: PromptBuilder, engine: Engine) -> None:
+    metrics.watch(engine.counts)
+    metrics.gauge("tokens_inside", "Tokens reserved", lambda: admission.num_tokens)
     metrics.gauge("requests_inside", "Requests admitted", lambda: admission.num_inside)
     metrics.gauge(
         "neutralised_control_tokens",

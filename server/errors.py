@@ -193,3 +193,9 @@ class DeadlineExceededError(ApiError):
 
     status = HTTPStatus.GATEWAY_TIMEOUT
     code = "deadline_exceeded"
+
+
+def too_late() -> DeadlineExceededError:
+    return DeadlineExceededError(
+        "The time that the request had is over. Ask for fewer tokens, or allow it more time."
+    )

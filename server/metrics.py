@@ -3,10 +3,11 @@
 from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from model_runtime.protocol import StepStats
+from server.engine.types import EngineCounts, Timings
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _SHORT_SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.2, 0.5, 1, 2)
@@ -34,6 +35,20 @@ class Metrics:
         self.inter_token_latency = self._histogram(
             "inter_token_latency_seconds", "Gap between tokens", _SHORT_SECONDS
         )
+        self._queue_time = self._histogram(
+            "request_queue_time_seconds", "Handed to the engine to first given a seat"
+        )
+        self._prefill_time = self._histogram(
+            "request_prefill_time_seconds", "First given a seat to first token"
+        )
+        self._decode_time = self._histogram(
+            "request_decode_time_seconds", "First token to last token"
+        )
+        self._time_per_output_token = self._histogram(
+            "request_time_per_output_token_seconds",
+            "Decode time of an answer by its tokens after the first",
+            _SHORT_SECONDS,
+        )
         self.e2e_latency = self._histogram(
             "e2e_request_latency_seconds", "Request received to last token"
         )
@@ -57,10 +72,22 @@ class Metrics:
         """A gauge that is read when it is scraped."""
         Gauge(f"internvl:{name}", text, registry=self.registry).set_function(read)
 
+    def watch(self, counts: Callable[[], EngineCounts]) -> None:
+        """Counters that the engine keeps."""
+        self.registry.register(_CountsCollector(counts))
+
     def on_step(self, stats: StepStats) -> None:
         before = self._last_stats.num_preemptions if self._last_stats else 0
         self.num_preemptions.inc(max(0, stats.num_preemptions - before))
         self._last_stats = stats
+
+    def on_timings(self, times: Timings) -> None:
+        """Of one answer that is over."""
+        self._queue_time.observe(times.queue_s)
+        self._prefill_time.observe(times.prefill_s)
+        self._decode_time.observe(times.decode_s)
+        if times.num_tokens > 1:
+            self._time_per_output_token.observe(times.decode_s / (times.num_tokens - 1))
 
     def on_fetch(self, seconds: float, num_bytes: int) -> None:
         self._media_fetch.observe(seconds)
@@ -102,3 +129,19 @@ class _EngineCollector(Collector):
             GaugeMetricFamily("internvl:num_requests_waiting", "Sequences waiting", waiting),
             GaugeMetricFamily("internvl:kv_cache_usage_perc", "Share of KV blocks in use", usage),
         ]
+
+
+class _CountsCollector(Collector):
+    """What the engine counted, read when it is scraped."""
+
+    def __init__(self, read: Callable[[], EngineCounts]) -> None:
+        self._read = read
+
+    def collect(self) -> list[Metric]:
+        counts = self._read()
+        told = [
+            ("worker_restarts", "Workers started after one died", counts.num_worker_restarts),
+            ("mm_cache_queries", "Media that requests brought to the engine", counts.num_media),
+            ("mm_cache_hits", "Those whose embeddings it held", counts.num_media_held),
+        ]
+        return [CounterMetricFamily(f"internvl:{name}", text, count) for name, text, count in told]

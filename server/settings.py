@@ -127,6 +127,9 @@ class ServerSettings:
     )
     allowed_origins: tuple[str, ...] = _option((), "origin allowed by CORS; repeatable")
     drain_delay: int = _option(0, "seconds at shutdown that it still serves, but is not ready")
+    request_timeout: float = _option(
+        600.0, "seconds that a request may take; X-Request-Timeout asks for less"
+    )
     worker_stall_timeout: float = _option(
         60.0, "seconds without progress after which the worker is replaced"
     )
@@ -144,14 +147,15 @@ class ServerSettings:
             raise SettingsError("--max-num-seqs must be positive and --port below 65536.")
         if self.media_decoders < 1:
             raise SettingsError("--media-decoders must be positive.")
-        if not self.worker_stall_timeout > 0:
-            raise SettingsError("--worker-stall-timeout must be positive.")
         if not 0 < self.gpu_memory_utilization <= 1:
             raise SettingsError("--gpu-memory-utilization must lie between 0 and 1.")
         if self.max_inflight_body_bytes < self.max_body_bytes:
             raise SettingsError("--max-inflight-body-bytes must be at least --max-body-bytes.")
         for name in ("max_connections", "requests_per_minute", "max_concurrent_requests_per_key"):
             if (value := getattr(self, name)) is not None and value < 1:
+                raise SettingsError(f"{flag(name)} must be positive.")
+        for name in ("worker_stall_timeout", "request_timeout"):
+            if not getattr(self, name) > 0:
                 raise SettingsError(f"{flag(name)} must be positive.")
 
     @property

@@ -17,7 +17,13 @@ from fastapi import FastAPI
 from model_runtime.checkpoint import load_checkpoint
 from model_runtime.protocol import TileSet
 from server.app import create_app
-from server.engine.types import EngineHealth, EngineInfo, GenerationRequest, TextDelta
+from server.engine.types import (
+    EngineCounts,
+    EngineHealth,
+    EngineInfo,
+    GenerationRequest,
+    TextDelta,
+)
 from server.errors import EngineError, MediaError
 from server.http.limits import HttpLimits
 from server.http.protocol import GuardedProtocol
@@ -85,13 +91,15 @@ class FakeEngine:
         self._script = script
         self.not_ready = not_ready
         self.is_alive = True
+        self.num_kv_tokens = 1 << 20
+        self.tally = EngineCounts()
         self.requests: list[GenerationRequest] = []
         self.aborted: list[str] = []
         self.something_aborted = threading.Event()
 
     @property
     def info(self) -> EngineInfo:
-        return EngineInfo("tiny", 2048, "cpu", "float32", "fake")
+        return EngineInfo("tiny", 2048, "cpu", "float32", "fake", self.num_kv_tokens)
 
     async def start(self) -> EngineInfo:
         return self.info
@@ -105,6 +113,9 @@ class FakeEngine:
 
     def health(self) -> EngineHealth:
         return EngineHealth(self.not_ready is None, self.not_ready, None, self.is_alive)
+
+    def counts(self) -> EngineCounts:
+        return self.tally
 
     def _aborted(self, request_id: str) -> None:
         self.aborted.append(request_id)

@@ -8,6 +8,7 @@ from server.admission import Permit
 from server.engine.types import CompletionStream, TextDelta
 from server.metrics import Metrics
 from server.prompt.types import PreparedPrompt
+from server.tracing import Tracer
 
 
 @dataclass(slots=True)
@@ -17,8 +18,10 @@ class Answer:
     request_id: str
     permit: Permit
     metrics: Metrics
+    tracer: Tracer
     started: float
     facts: dict[str, Any] = field(default_factory=dict)  # for the access log
+    deadline_s: float | None = None  # by time.monotonic()
     prompts: list[PreparedPrompt] = field(default_factory=list)
     num_choices: int = 1
     num_tokens: int = 0
@@ -78,8 +81,20 @@ class Answer:
             self._num_unfinished -= 1
             self.metrics.request_success.labels(delta.finish_reason).inc()
             self.facts["finish"] = delta.finish_reason
+            self._account_times(delta, now)
         if not self._num_unfinished:
             self._account_end(now)
+
+    def _account_times(self, delta: TextDelta, now: float) -> None:
+        """Where one choice's time went; a span for each stage."""
+        if (times := delta.timings) is None:
+            return
+        self.metrics.on_timings(times)
+        started = now - times.decode_s
+        self.tracer.record("decode", started, now)
+        started -= times.prefill_s
+        self.tracer.record("prefill", started, started + times.prefill_s)
+        self.tracer.record("queue", started - times.queue_s, started)
 
     def _account_end(self, now: float) -> None:
         self.metrics.prompt_tokens.inc(self.num_prompt_tokens)

@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from server.api.answer import Answer
 from server.api.connection import EventStreamResponse, read_body, until_gone
+from server.api.deadline import deadline_of, in_time
 from server.api.parts import Parts
 from server.api.wire import KEEP_ALIVE, Choice, dumps
 from server.engine.types import CompletionStream, TextDelta
@@ -62,10 +63,11 @@ class Answering:
         self, http: Request, begin: Begin, form: AnswerFormat, *, is_streamed: bool
     ) -> Response:
         """`begin` does all that can be refused and hands the request to the engine."""
-        answer = self.admit(http.state.request_id, http.state.facts, http.state.key_id)
+        deadline_s = deadline_of(http, self._parts.settings.request_timeout)
+        answer = self.admit(http.state.request_id, http.state.facts, http.state.key_id, deadline_s)
         is_handed_over = False
         try:
-            await until_gone(http.receive, begin(answer))
+            await until_gone(http.receive, in_time(begin(answer), deadline_s))
             if is_streamed:
                 is_handed_over = True
                 return EventStreamResponse(self._events(answer, form), answer.end)
@@ -75,14 +77,35 @@ class Answering:
             if not is_handed_over:
                 answer.end()
 
-    def admit(self, request_id: str, facts: dict[str, Any], key_id: str = "") -> Answer:
+    async def work_out(self, http: Request, work: Coroutine[Any, Any, T]) -> T:
+        """The result of `work` that needs no engine: under a permit and in time all the same."""
+        try:
+            deadline_s = deadline_of(http, self._parts.settings.request_timeout)
+            permit = self._parts.admission.admit(http.state.key_id)
+        except ApiError:
+            work.close()
+            raise
+        try:
+            return await until_gone(http.receive, in_time(work, deadline_s))
+        finally:
+            permit.release()
+
+    def admit(
+        self,
+        request_id: str,
+        facts: dict[str, Any],
+        key_id: str = "",
+        deadline_s: float | None = None,
+    ) -> Answer:
         """Raises UnavailableError, OverloadedError. The caller ends the answer."""
         health = self._parts.engine.health()
         if not health.is_ready:
             raise UnavailableError(f"The server is not ready: {health.reason}.")
         started = time.monotonic()
         permit = self._parts.admission.admit(key_id)
-        return Answer(request_id, permit, self._parts.metrics, started, facts)
+        return Answer(
+            request_id, permit, self._parts.metrics, self._parts.tracer, started, facts, deadline_s
+        )
 
     async def collect(self, answer: Answer, form: AnswerFormat) -> dict[str, Any]:
         """The whole answer as JSON. Raises ApiError."""
@@ -109,13 +132,14 @@ class Answering:
             for event in form.closing(answer):
                 yield event
         except Exception as error:
-            yield form.failure(self._explain(error))
+            yield form.failure(self._explain(error, answer))
 
-    def _explain(self, error: Exception) -> ApiError:
+    def _explain(self, error: Exception, answer: Answer) -> ApiError:
         """A failure inside a running stream, as what to tell the client."""
         if not isinstance(error, ApiError):
             logger.exception("a stream failed")
             error = internal_error()
+        answer.facts["error"] = error.code
         self._parts.metrics.request_failure.labels(error.code).inc()
         return error
 

@@ -40,6 +40,7 @@ def generation_request(
     parts: Parts,
     *,
     request_id: str,
+    deadline_s: float | None,
     prompt: PreparedPrompt,
     room: int,
     grammar: str,
@@ -47,6 +48,7 @@ def generation_request(
     defaults, bad_word_ids = parts.checkpoint.generation, parts.prompts.bad_word_ids
     return GenerationRequest(
         request_id=request_id,
+        deadline_s=deadline_s,
         prompt=prompt,
         sampling=sampling_params(request, defaults, room, bad_word_ids),
         stop=tuple(request.stop or ()),

@@ -9,6 +9,7 @@ from server.media.loader import MediaLoader
 from server.metrics import Metrics
 from server.prompt.builder import PromptBuilder
 from server.settings import ServerSettings
+from server.tracing import Tracer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +21,7 @@ class Parts:
     settings: ServerSettings
     admission: Admission
     metrics: Metrics
+    tracer: Tracer
     model_name: str
 
     @property

@@ -10,7 +10,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from server.api.answering import Answering
-from server.api.connection import until_gone
 from server.api.parse import chat_request, parse_json, validated
 from server.api.parts import Parts
 from server.api.prepare import ChatPreparation
@@ -31,12 +30,8 @@ class TokenizeService:
     async def tokenize(self, http: Request) -> Response:
         """Ids of a text (`prompt`) or of a conversation (`messages`)."""
         content = await self._answering.read(http, parse_json)
-        permit = self._parts.admission.admit(http.state.key_id)
-        try:
-            work = self._of_messages(content) if "messages" in content else self._of_text(content)
-            token_ids = await until_gone(http.receive, work)
-        finally:
-            permit.release()
+        work = self._of_messages(content) if "messages" in content else self._of_text(content)
+        token_ids = await self._answering.work_out(http, work)
         return _json(
             {
                 "count": len(token_ids),

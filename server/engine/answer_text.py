@@ -109,11 +109,13 @@ class _StopWatch:
     def __init__(self) -> None:
         self._submitted = time.monotonic()
         self._first_token = self._last_token = 0.0
+        self._num_tokens = 0
         self._last_output: SequenceOutput | None = None
 
     def look(self, output: SequenceOutput) -> None:
         self._last_token = time.monotonic()
         self._first_token = self._first_token or self._last_token
+        self._num_tokens += len(output.new_token_ids)
         self._last_output = output
 
     def timings(self) -> Timings | None:
@@ -124,5 +126,6 @@ class _StopWatch:
             queue_s=max(0.0, output.scheduled_s - self._submitted),
             prefill_s=max(0.0, self._first_token - output.scheduled_s),
             decode_s=self._last_token - self._first_token,
+            num_tokens=self._num_tokens,
             num_preemptions=output.num_preemptions,
         )

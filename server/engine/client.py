@@ -22,12 +22,12 @@ from server.engine.crashes import Quarantine
 from server.engine.live_requests import LiveRequests
 from server.engine.stream import EngineStream
 from server.engine.supervisor import Supervisor
-from server.engine.types import EngineHealth, EngineInfo, GenerationRequest
+from server.engine.types import EngineCounts, EngineHealth, EngineInfo, GenerationRequest
 from server.errors import (
-    DeadlineExceededError,
     EngineCrashedError,
     EngineError,
     UnavailableError,
+    too_late,
 )
 from server.prompt.stop_strings import StopStringMatcher
 
@@ -52,6 +52,7 @@ class WorkerEngine:
         self._on_step = on_step
         self._live = LiveRequests()
         self._held_media: set[bytes] = set()  # content hashes that the worker need not be sent
+        self._num_media = self._num_media_held = 0
         self._stats: StepStats | None = None
         self._quarantine = Quarantine()
         self._workers = Supervisor(
@@ -72,11 +73,6 @@ class WorkerEngine:
         await self._workers.stop()
 
     @property
-    def num_restarts(self) -> int:
-        """Of the worker, since the start."""
-        return self._workers.num_restarts
-
-    @property
     def info(self) -> EngineInfo:
         """Raises UnavailableError while the worker is loading."""
         if self._workers.ready is None:
@@ -90,12 +86,16 @@ class WorkerEngine:
             device=ready.device,
             dtype=ready.dtype,
             model_impl=ready.model_impl,
+            num_kv_tokens=ready.num_blocks * ready.block_size,
         )
 
     def health(self) -> EngineHealth:
         problem = self._workers.problem
         is_alive = not self._workers.has_given_up
         return EngineHealth(problem is None, problem, self._stats, is_alive)
+
+    def counts(self) -> EngineCounts:
+        return EngineCounts(self._workers.num_restarts, self._num_media, self._num_media_held)
 
     def _not_ready(self) -> UnavailableError:
         return UnavailableError(f"The server is not ready: {self._workers.problem}.")
@@ -114,20 +114,26 @@ class WorkerEngine:
         answers = [self._answer_text(request, index) for index in range(request.n)]
         stream = EngineStream(request.request_id, answers, self._abort)
         self._live.add(request, stream, timer)
+        self._count_media(request)
         self._workers.send(_add_request(request, without=self._held_media))
         return stream
+
+    def _count_media(self, request: GenerationRequest) -> None:
+        hashes = {span.content_hash for span in request.prompt.spans}
+        self._num_media += len(hashes)
+        self._num_media_held += len(hashes & self._held_media)
 
     def _start_timer(self, request: GenerationRequest) -> asyncio.TimerHandle | None:
         if request.deadline_s is None:
             return None
         seconds_left = request.deadline_s - time.monotonic()
         if seconds_left <= 0:
-            raise _too_late()
+            raise too_late()
         loop = asyncio.get_running_loop()
         return loop.call_later(seconds_left, self._expire, request.request_id)
 
     def _expire(self, request_id: str) -> None:
-        self._live.fail(request_id, _too_late())
+        self._live.fail(request_id, too_late())
         self._workers.send(AbortRequest(request_id))
 
     def _answer_text(self, request: GenerationRequest, index: int) -> AnswerText:
@@ -179,12 +185,6 @@ class WorkerEngine:
 
     def _end(self) -> None:
         self._live.fail_all(EngineError("The engine stopped before it answered this request."))
-
-
-def _too_late() -> DeadlineExceededError:
-    return DeadlineExceededError(
-        "The time that the request had is over. Ask for fewer tokens, or allow it more time."
-    )
 
 
 def _add_request(request: GenerationRequest, without: Set[bytes]) -> AddRequest:

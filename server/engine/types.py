@@ -7,6 +7,8 @@ from typing import Protocol
 from model_runtime.protocol import FinishReason, SamplingParams, StepStats, TokenLogprobs
 from server.prompt.types import PreparedPrompt
 
+_LIKELY_ANSWER_TOKENS = 512
+
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
@@ -24,6 +26,12 @@ class GenerationRequest:
     cache_salt: str = ""  # requests share cached prompts only under equal salts
     deadline_s: float | None = None  # by time.monotonic(); then it fails, wherever it is
 
+    @property
+    def num_expected_tokens(self) -> int:
+        """That it will hold at its end. Many ask for more tokens than their answers need."""
+        answer = min(self.sampling.max_tokens, _LIKELY_ANSWER_TOKENS)
+        return len(self.prompt.token_ids) + self.n * answer
+
 
 @dataclass(frozen=True, slots=True)
 class Timings:
@@ -32,6 +40,7 @@ class Timings:
     queue_s: float  # until it was given a seat; with `n`, the siblings wait for the prompt
     prefill_s: float  # from there to its first token
     decode_s: float  # from there to its last one
+    num_tokens: int
     num_preemptions: int  # how often it lost its seat and was computed again
 
 
@@ -60,6 +69,16 @@ class EngineInfo:
     device: str
     dtype: str
     model_impl: str
+    num_kv_tokens: int  # that fit the KV cache
+
+
+@dataclass(frozen=True, slots=True)
+class EngineCounts:
+    """Since the start of the server."""
+
+    num_worker_restarts: int = 0
+    num_media: int = 0  # that requests brought
+    num_media_held: int = 0  # those of them that the worker held, so that nothing was sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,3 +121,5 @@ class Engine(Protocol):
         ...
 
     def health(self) -> EngineHealth: ...
+
+    def counts(self) -> EngineCounts: ...

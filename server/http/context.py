@@ -33,8 +33,10 @@ class RequestContext:
         given = Headers(scope=scope).get("x-request-id", "")
         shown_id = given if _REQUEST_ID.fullmatch(given) else own_id
         facts: dict[str, object] = {}
-        scope.setdefault("state", {}).update(request_id=own_id, facts=facts, key_id="")
         started, status = time.monotonic(), 499  # 499: the client left before an answer
+        scope.setdefault("state", {}).update(
+            request_id=own_id, facts=facts, key_id="", arrived_s=started
+        )
 
         async def send_with_id(message: Message) -> None:
             nonlocal status

@@ -11,9 +11,14 @@ class Door:
 
     def __init__(self, max_requests: int, **quotas: int) -> None:
         self.now = 0.0
+        self.max_tokens = 1e9
         self.reasons: list[str] = []
         self.admission = Admission(
-            max_requests, Quotas(**quotas), self.reasons.append, lambda: self.now
+            max_requests,
+            Quotas(**quotas),
+            self.reasons.append,
+            lambda: self.max_tokens,
+            lambda: self.now,
         )
 
     def admit(self, key: str, count: int) -> list[Permit]:
@@ -109,3 +114,43 @@ def test_the_books_of_a_key_end_with_its_last_request() -> None:
         (permit,) = door.admit(key, 1)
         permit.release()
     assert not door.admission._num_inside
+
+
+def test_tokens_fill_the_house_too() -> None:
+    door = Door(10)
+    door.max_tokens = 100
+    first, second, third = door.admit("", 3)
+    first.reserve(60)
+    with pytest.raises(OverloadedError):
+        second.reserve(50)
+    second.reserve(40)
+    for refused in (door.admission.admit, door.admission.knock):
+        with pytest.raises(OverloadedError):
+            refused()
+    first.release()
+    third.reserve(60)
+    assert door.reasons == ["tokens"] * 3 and door.admission.num_tokens == 100
+    second.release()
+    third.release()
+    assert door.admission.num_tokens == 0
+
+
+def test_one_that_is_alone_may_be_larger_than_the_house() -> None:
+    door = Door(10)
+    door.max_tokens = 100
+    (alone,) = door.admit("", 1)
+    alone.reserve(1000)
+    alone.release()
+    door.admit("", 1)
+
+
+def test_media_leave_a_quarter_of_the_house_to_texts() -> None:
+    door = Door(4)
+    with door.admission.loading_media(), door.admission.loading_media():
+        with door.admission.loading_media():
+            with pytest.raises(OverloadedError), door.admission.loading_media():
+                pass
+            door.admit("", 4)
+        with door.admission.loading_media():
+            pass
+    assert door.reasons == ["media"]

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from model_runtime.checkpoint import Checkpoint, load_checkpoint
 from server.app import create_app
+from server.engine.types import GenerationRequest, TextDelta, Timings
 from server.metrics import Metrics
 from server.prompt.builder import PromptBuilder
 from server.settings import ServerSettings
@@ -43,9 +44,9 @@ def tracer(spans: InMemorySpanExporter) -> Tracer:
     return Tracer(provider)
 
 
-def traced_app(checkpoint: Checkpoint, tracer: Tracer) -> FastAPI:
+def traced_app(checkpoint: Checkpoint, tracer: Tracer, engine: FakeEngine | None = None) -> FastAPI:
     return create_app(
-        engine=FakeEngine(),
+        engine=engine or FakeEngine(),
         media=FakeMedia(),  # type: ignore[arg-type]
         prompts=PromptBuilder(checkpoint, 2048),
         checkpoint=checkpoint,
@@ -62,11 +63,14 @@ def url(tiny_checkpoint: Path, tracer: Tracer) -> Iterator[str]:
 
 
 def only(spans: InMemorySpanExporter) -> ReadableSpan:
-    """The one span: a client has its answer a moment before it ends."""
+    """The one span of a request: a client has its answer a moment before it ends."""
     deadline = time.monotonic() + 5
-    while not spans.get_finished_spans() and time.monotonic() < deadline:
+    while time.monotonic() < deadline:
+        found = [span for span in spans.get_finished_spans() if span.kind is SpanKind.SERVER]
+        if found:
+            break
         time.sleep(0.01)
-    (span,) = spans.get_finished_spans()
+    (span,) = found
     return span
 
 
@@ -144,7 +148,7 @@ def test_a_stage_that_fails_tells_the_kind_and_not_the_text(
 ) -> None:
     with pytest.raises(ValueError), tracer.span("prompt"):
         raise ValueError("what the user wrote")
-    span = only(spans)
+    (span,) = spans.get_finished_spans()
     assert dict(span.attributes or {}) == {"error.type": "ValueError"} and not span.events
     assert span.status.status_code is StatusCode.ERROR and not span.status.description
 
@@ -217,3 +221,26 @@ def test_the_sdk_is_not_loaded_without_the_setting() -> None:
     code = "import sys, server.__main__; print('opentelemetry.sdk.trace.export' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "False", done.stderr
+
+
+def test_each_stage_of_an_answer_is_a_span_below_it(
+    tiny_checkpoint: Path, tracer: Tracer, spans: InMemorySpanExporter
+) -> None:
+    times = Timings(queue_s=0.5, prefill_s=0.25, decode_s=0.125, num_tokens=2, num_preemptions=0)
+
+    async def timed(_: GenerationRequest) -> AsyncIterator[TextDelta]:
+        yield TextDelta("Hi", 2, "stop", timings=times)
+
+    app = traced_app(load_checkpoint(tiny_checkpoint, "tiny"), tracer, FakeEngine(timed))
+    picture = {"type": "image_url", "image_url": {"url": "http://h/"}}
+    with run_server(app) as url:
+        body = {"messages": [{"role": "user", "content": [picture]}]}
+        assert post(url, body).status_code == 200
+        whole = only(spans)
+    stages = {s.name: s for s in spans.get_finished_spans() if s is not whole}
+    assert set(stages) == {"media fetch", "media decode", "prompt", "queue", "prefill", "decode"}
+    assert all(s.parent.span_id == whole.context.span_id for s in stages.values())
+    seconds = {name: (s.end_time - s.start_time) / 1e9 for name, s in stages.items()}
+    assert seconds["queue"] == pytest.approx(0.5, abs=0.01)
+    assert seconds["prefill"] == pytest.approx(0.25, abs=0.01)
+    assert stages["prefill"].end_time == pytest.approx(stages["decode"].start_time, abs=1e7)

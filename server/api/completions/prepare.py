@@ -22,9 +22,10 @@ class CompletionPreparation:
         check_token_ids(request, self._parts.checkpoint.vocab_size)
         grammar = await grammar_of(request, self._parts)
         wanted = [
-            await self._wanted(request, place, answer.request_id, grammar)
+            await self._wanted(request, place, answer, grammar)
             for place in range(len(request.prompt))
         ]
+        answer.permit.reserve(sum(each.num_expected_tokens for each in wanted))
         streams = [self._parts.engine.submit(each) for each in wanted]
         stream: CompletionStream = streams[0]
         n = request.n or 1
@@ -33,7 +34,7 @@ class CompletionPreparation:
         answer.begin([each.prompt for each in wanted], n * len(streams), stream)
 
     async def _wanted(
-        self, request: CompletionRequest, place: int, request_id: str, grammar: str
+        self, request: CompletionRequest, place: int, answer: Answer, grammar: str
     ) -> GenerationRequest:
         """What the engine is asked for one of the prompts."""
         await asyncio.sleep(0)  # between two prompts it is everybody else's turn
@@ -43,7 +44,8 @@ class CompletionPreparation:
         return generation_request(
             request,
             self._parts,
-            request_id=request_id if is_alone else f"{request_id}-{place}",
+            request_id=answer.request_id if is_alone else f"{answer.request_id}-{place}",
+            deadline_s=answer.deadline_s,
             prompt=PreparedPrompt(token_ids=token_ids),
             room=room_for_answer(len(token_ids), self._parts, path),
             grammar=grammar,

@@ -5,7 +5,6 @@ from starlette.responses import Response
 
 from server.api.answer import Answer
 from server.api.answering import Answering
-from server.api.connection import until_gone
 from server.api.conversation import Translated
 from server.api.messages.form import MessagesFormat
 from server.api.messages.translate import parse_messages_prompt, parse_messages_request
@@ -43,11 +42,7 @@ class MessagesService:
     async def count_tokens(self, http: Request) -> Response:
         """Tokens of a conversation, media included, without an answer."""
         asked = await self._answering.read(http, parse_messages_prompt)
-        permit = self._parts.admission.admit(http.state.key_id)
-        try:
-            count = await until_gone(http.receive, self._count(asked.translated))
-        finally:
-            permit.release()
+        count = await self._answering.work_out(http, self._count(asked.translated))
         return Response(dumps({"input_tokens": count}), media_type="application/json")
 
     async def _count(self, translated: Translated) -> int:

@@ -90,7 +90,7 @@ async def test_f36_when_the_end_and_the_abort_cross(
     for number in range(50):
         await asyncio.gather(*(one(f"r{number}-{i}") for i in range(20)))
     await assert_as_before(engine, prompts)
-    assert engine.num_restarts == 0
+    assert engine.counts().num_worker_restarts == 0
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ async def test_f01_killed_while_idle(engine: WorkerEngine, prompts: PromptBuilde
     with pytest.raises(UnavailableError):
         engine.submit(request(prompts, "too early"))
     await assert_as_before(engine, prompts)
-    assert engine.num_restarts == 1
+    assert engine.counts().num_worker_restarts == 1
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)  # F59: not even a zombie
     assert len(os.listdir("/proc/self/fd")) == num_open  # F56: nor shared memory
@@ -67,7 +67,7 @@ async def test_f02_f53_killed_with_streams_and_a_queue(
         assert await asyncio.gather(*map(outcome, streams)) == ["engine_crashed"] * 8
         assert await asyncio.gather(*map(read, queued)) == [expected] * 4
         await assert_as_before(engine, prompts)
-        assert engine.num_restarts == 1
+        assert engine.counts().num_worker_restarts == 1
 
 
 async def test_what_the_worker_never_saw_is_sent_again(
@@ -115,7 +115,7 @@ async def test_f12_a_request_that_kills_is_failed_and_nobody_else(
     assert set(ends[1:]) <= {"length", "engine_crashed"}
     assert ends[-2:] == ["length", "length"]  # there was no seat for them yet
     await assert_as_before(faulty, prompts)
-    assert faulty.num_restarts == 1
+    assert faulty.counts().num_worker_restarts == 1
 
 
 async def test_f12_what_has_killed_twice_is_refused(
@@ -163,7 +163,7 @@ async def test_f13_three_crashes_are_the_end(
         engine.submit(request(prompts, "b"))
     assert any(record.levelname == "CRITICAL" for record in caplog.records)
     await asyncio.sleep(0.1)
-    assert engine._workers.pid is None and engine.num_restarts == 2
+    assert engine._workers.pid is None and engine.counts().num_worker_restarts == 2
 
 
 async def test_f07_killed_while_loading_is_tried_again(
@@ -177,7 +177,7 @@ async def test_f07_killed_while_loading_is_tried_again(
     try:
         assert (await starting).model_id == "tiny"
         await assert_as_before(engine, prompts)
-        assert engine.num_restarts == 1
+        assert engine.counts().num_worker_restarts == 1
     finally:
         await engine.stop()
 

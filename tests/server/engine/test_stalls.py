@@ -38,7 +38,7 @@ async def test_f03_stopped_with_work(tiny_checkpoint: Path, prompts: PromptBuild
         assert await outcome(stream) == "engine_crashed"
         assert await outcome(unseen) == "length"
         await assert_as_before(engine, prompts)
-        assert engine.num_restarts == 1
+        assert engine.counts().num_worker_restarts == 1
 
 
 async def test_f04_stopped_while_idle(
@@ -77,7 +77,7 @@ async def test_f05_a_long_step_is_no_stall(
             await asyncio.sleep(0.1)
             assert engine.health().is_ready
         await assert_as_before(engine, prompts)
-        assert engine.num_restarts == 0
+        assert engine.counts().num_worker_restarts == 0
 
 
 async def test_f06_f54_pauses_are_no_stalls(tiny_checkpoint: Path, prompts: PromptBuilder) -> None:
@@ -92,7 +92,7 @@ async def test_f06_f54_pauses_are_no_stalls(tiny_checkpoint: Path, prompts: Prom
         await asyncio.sleep(0.5)
         os.kill(pid, signal.SIGCONT)
         assert (await read(stream))[2] == "length"
-        assert engine.num_restarts == 0
+        assert engine.counts().num_worker_restarts == 0
         await assert_as_before(engine, prompts)
 
 
