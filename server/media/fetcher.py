@@ -6,9 +6,9 @@ redirects to switch off.
 
 import asyncio
 import ssl
-from collections import defaultdict
 from contextlib import aclosing
 from urllib.parse import urljoin
+from weakref import WeakValueDictionary
 
 import httpcore
 
@@ -39,12 +39,15 @@ class Fetcher:
                 parse_networks(settings.allowed_media_networks), settings.dns_timeout_s
             ),
         )
-        self._slots: defaultdict[str, asyncio.Semaphore] = defaultdict(
-            lambda: asyncio.Semaphore(settings.max_connections_per_host)
-        )
+        self._slots: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     async def close(self) -> None:
         await self._pool.aclose()
+
+    def _slot(self, host: str) -> asyncio.Semaphore:
+        """One for each host, kept by those who use it."""
+        fresh = asyncio.Semaphore(self._settings.max_connections_per_host)
+        return self._slots.setdefault(host, fresh)
 
     async def fetch(self, request: MediaRequest, loan: ByteLoan) -> bytes:
         """The body behind the request's URL, taken from the loan as it arrives.
@@ -68,7 +71,7 @@ class Fetcher:
         """
         for hop in range(self._settings.max_redirects + 1):
             try:
-                async with self._slots[url.host]:
+                async with self._slot(url.host):
                     body, location = await self._get(url, request, loan)
             except AddressNotAllowedError as error:
                 is_plain = hop == 0 and (url.is_literal_address or url.port not in WEB_PORTS)
