@@ -49,7 +49,7 @@ def load_engine(
         model_impl=model.impl,
         load_time_s=time.monotonic() - started,
     )
-    logger.info("model loaded: %s", ready)
+    logger.debug("model loaded: %s", ready)
     return core, ready
 
 

@@ -8,7 +8,6 @@ when the front end is gone; it never outlives it.
 
 import logging
 import os
-import signal
 import socket
 import sys
 from typing import TYPE_CHECKING
@@ -29,7 +28,6 @@ logger = logging.getLogger("model_runtime.worker")
 
 def main(socket_fd: int, pulse_fd: int) -> int:
     die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the front end's; it closes the link
     connection = socket.socket(fileno=socket_fd)
     connection.set_inheritable(False)  # no child of ours may hold the link open
     pulse = Pulse(pulse_fd)

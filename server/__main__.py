@@ -20,6 +20,7 @@ from model_runtime.checkpoint import (
 )
 from model_runtime.logs import set_up_logging
 from server.app import create_app
+from server.banner import announce
 from server.doctor import run_doctor
 from server.engine.client import WorkerEngine
 from server.http.protocol import GuardedProtocol
@@ -77,6 +78,7 @@ def serve(settings: ServerSettings) -> int:
         on_step=metrics.on_step,
         stall_timeout_s=settings.worker_stall_timeout,
     )
+    model_name = settings.served_model_name or checkpoint.model_id
     failures: list[Exception] = []
     lifecycle = Lifecycle()
 
@@ -93,7 +95,7 @@ def serve(settings: ServerSettings) -> int:
         metrics=metrics,
         lifecycle=lifecycle,
         tracer=tracer,
-        on_ready=lambda: _announce(settings, checkpoint, engine, _port(server)),
+        on_ready=lambda: announce(settings, model_name, engine.info, _port(server)),
         on_load_failure=stop_after,
     )
     server = DrainingServer(
@@ -186,29 +188,6 @@ def _raise_descriptor_limit(max_connections: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (ceiling, hard))
     if ceiling < wanted:
         logger.warning("only %d files may be open: --max-connections is too high", ceiling)
-
-
-def _announce(
-    settings: ServerSettings, checkpoint: Checkpoint, engine: WorkerEngine, port: int
-) -> None:
-    scheme = "https" if settings.ssl_certfile else "http"
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    base = f"{scheme}://{host}:{port}{settings.root_path}/v1"
-    name = settings.served_model_name or checkpoint.model_id
-    info = engine.info
-    logger.info(
-        "ready: %s on %s (%s, %s), context %d tokens",
-        name,
-        info.device,
-        info.dtype,
-        info.model_impl,
-        info.max_model_len,
-    )
-    logger.info(
-        "try: curl %s/chat/completions -H 'Content-Type: application/json' -d "
-        '\'{"messages": [{"role": "user", "content": "Who are you?"}]}\'',
-        base,
-    )
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from safetensors import safe_open
 
 from model_runtime.checkpoint import CheckpointError
 from model_runtime.native.config import UnsupportedError
+from model_runtime.progress import Progress
 
 _MODULES = ("language_model.", "vision_tower.", "multi_modal_projector.")
 HEAD = "lm_head.weight"
@@ -24,11 +25,13 @@ class CheckpointWeights:
     def __init__(self, folder: Path, dtype: torch.dtype | None, device: torch.device) -> None:
         """`dtype` None: the type the checkpoint's embedding table is stored in."""
         self.device = device
-        files: list[Any] = [safe_open(path, framework="pt") for path in _safetensors(folder)]
+        paths = _safetensors(folder)
+        files: list[Any] = [safe_open(path, framework="pt") for path in paths]
         self._places = {
             canonical_name(name): (file, name) for file in files for name in file.keys()
         }
         self._untaken = set(self._places)
+        self._progress = Progress("loading weights", sum(path.stat().st_size for path in paths))
         self.dtype = dtype or self._read("language_model.embed_tokens.weight").dtype
 
     def __contains__(self, name: str) -> bool:
@@ -37,7 +40,9 @@ class CheckpointWeights:
     def take(self, name: str) -> torch.Tensor:
         """Raises UnsupportedError when the checkpoint has no such tensor."""
         tensor = self._read(name)
-        self._untaken.discard(name)
+        if name in self._untaken:
+            self._untaken.remove(name)
+            self._progress.advance(tensor.nbytes)
         return tensor.to(self.device, self.dtype)
 
     def take_optional(self, name: str) -> torch.Tensor | None:
@@ -54,6 +59,7 @@ class CheckpointWeights:
 
     def require_all_taken(self) -> None:
         """Raises UnsupportedError for a module that nobody asked for."""
+        self._progress.close()
         if self._untaken:
             raise UnsupportedError(f"the native model does not know {min(self._untaken)!r}")
 

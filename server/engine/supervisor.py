@@ -134,7 +134,7 @@ class Supervisor:
             self._watchdog.on_step(message.stats.step_time_s)
             self._on_step(message)
         elif isinstance(message, WorkerReady):
-            logger.info("the worker is ready: %s", message)
+            logger.info("the worker is ready after %.1f s", message.load_time_s)
             self.ready = message
             self._watchdog = Watchdog(worker.pulse, self._stall_timeout_s)
             self._on_ready()

@@ -1,5 +1,6 @@
 """The end of a real process: signals to a served checkpoint with a real worker."""
 
+import os
 import re
 import subprocess
 import sys
@@ -32,7 +33,7 @@ def served(folder: Path, log: Path, *flags: str) -> Iterator[tuple["subprocess.P
         "cpu",
     ]
     with log.open("wb") as output:
-        process = subprocess.Popen([*command, *flags], stderr=output)
+        process = subprocess.Popen([*command, *flags], stderr=output, start_new_session=True)
     try:
         yield process, _url(process, log)
     finally:
@@ -82,7 +83,10 @@ def test_a_stream_that_does_not_end_is_told_of_the_end(
         assert all_gone(family)
 
 
-def test_what_is_under_way_is_finished(tiny_checkpoint: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_for_all", [False, True], ids=["to the front end", "to the group"])
+def test_what_is_under_way_is_finished(
+    tiny_checkpoint: Path, tmp_path: Path, is_for_all: bool
+) -> None:
     flags = ("--drain-delay", "3")
     with served(tiny_checkpoint, tmp_path / "log", *flags) as (process, url):
         chat = f"{url}/v1/chat/completions"
@@ -90,7 +94,7 @@ def test_what_is_under_way_is_finished(tiny_checkpoint: Path, tmp_path: Path) ->
         with httpx.stream("POST", chat, json=body, timeout=PATIENCE_S) as response:
             lines = response.iter_lines()
             next(lines)
-            process.send_signal(SIGTERM)
+            (os.killpg if is_for_all else os.kill)(process.pid, SIGTERM)
             ready = httpx.get(f"{url}/readyz")
             late = httpx.post(chat, json={**ENDLESS, "n": 1, "max_tokens": 2})
             assert [line for line in lines if line][-1] == "data: [DONE]"
