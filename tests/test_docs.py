@@ -14,6 +14,12 @@ from server.media.settings import MediaSettings
 from server.settings import ServerSettings, flag
 
 ROOT = Path(__file__).parent.parent
+OTHER_FLAGS = {
+    *("--image", "--base-url"),  # chat
+    *("--print-config", "--json"),  # serve, doctor
+    *("--only", "--shape", "--threads", "--per-kind"),  # the benches
+    "--profile",  # docker compose
+}
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -36,6 +42,15 @@ def test_make_commands_exist(document: Path) -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for name in re.findall(r"(?:^|`)make ([a-z-]+)", document.read_text(encoding="utf-8"), re.M):
         assert re.search(rf"^{name}:", makefile, re.MULTILINE), name
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_flags_exist(document: Path) -> None:
+    """Those of `serve`, of our other commands, and of the tools that documents speak of."""
+    settings = {flag(setting.name) for setting in dataclasses.fields(ServerSettings)}
+    text = document.read_text(encoding="utf-8")
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
+    assert named - settings - OTHER_FLAGS == set()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """The README's examples, run against the product as its user starts it."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +37,20 @@ def test_examples_answer_right(
 ) -> None:
     answer = run(demo_server, *command)
     assert all(words in answer for words in expected), answer
+
+
+BLOCKS = re.findall(
+    r"```bash\n(.*?)```", (ROOT / "docs" / "quickstart.md").read_text(encoding="utf-8"), re.DOTALL
+)
+WORDS = ["InternVL", "red circle", "green circle", "color", '"count"']
+
+
+@pytest.mark.parametrize(("block", "expected"), list(zip(BLOCKS, WORDS, strict=True)), ids=WORDS)
+def test_the_quick_start_does_what_it_says(demo_server: str, block: str, expected: str) -> None:
+    command = block.replace("http://127.0.0.1:8000/v1", demo_server)
+    command = command.replace("http://127.0.0.1:8000", demo_server.removesuffix("/v1"))
+    answer = run(demo_server, "bash", "-euo", "pipefail", "-c", command)
+    assert "error" not in json.loads(answer) and expected in answer, answer
 
 
 def test_chat_describes_a_picture(demo_server: str, capsys: pytest.CaptureFixture[str]) -> None:
