@@ -7,6 +7,8 @@
 #   make lint                       the fixing form of format and lint
 #   make bench                      speed of the engine on this CPU, with random weights
 #   make bench SHAPE=1b ONLY=decode,generate
+#   make soak                       ten minutes of mixed requests, clients and workers that go away
+#   make soak SECONDS=60 ARGS="--seed 2"
 #   make gpu-check                  is this CUDA machine fit for the fast path? (a few minutes)
 
 PYTHON ?= python3
@@ -15,6 +17,7 @@ PORT ?= 8000
 MODEL ?=
 SHAPE ?= small
 ONLY ?=
+SECONDS ?= 600
 ARGS ?=
 
 VENV := .venv
@@ -23,7 +26,7 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help serve test check lint bench gpu-check clean
+.PHONY: help serve test check lint bench soak gpu-check clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -45,6 +48,9 @@ lint: $(INSTALLED_DEV)
 
 bench: $(INSTALLED_DEV)
 	$(BIN)/python -m tests.bench --shape $(SHAPE) $(if $(ONLY),--only $(ONLY)) $(ARGS)
+
+soak: $(INSTALLED_DEV)
+	$(BIN)/python -m tests.soak --seconds $(SECONDS) $(ARGS)
 
 gpu-check: $(INSTALLED)
 	$(BIN)/python -m model_runtime.gpu_check

@@ -1,8 +1,8 @@
-"""How late the event loop is: the first sign that something blocks it."""
+"""How late the event loop is, the first sign that something blocks it; and how much is on it."""
 
 import asyncio
 
-from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client import CollectorRegistry, Gauge, Histogram
 
 PERIOD_S = 0.5
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
@@ -18,6 +18,9 @@ class LoopLag:
             buckets=_BUCKETS,
             registry=registry,
         )
+        self._num_tasks = Gauge(
+            "internvl:event_loop_tasks", "Tasks of the event loop", registry=registry
+        )
 
     async def measure(self) -> None:
         """For ever."""
@@ -26,3 +29,4 @@ class LoopLag:
             due = loop.time() + PERIOD_S
             await asyncio.sleep(PERIOD_S)
             self._lag.observe(max(0.0, loop.time() - due))
+            self._num_tasks.set(len(asyncio.all_tasks()))
