@@ -48,6 +48,10 @@ def main(argv: list[str] | None = None) -> int:
         from clients.chat import main as chat  # the clients stand alone
 
         return chat(arguments[1:])
+    if arguments[:1] == ["bench"]:
+        from clients.bench.command import main as bench
+
+        return bench(arguments[1:])
     try:
         parsed = _parser().parse_args(arguments)
         settings = read_settings(parsed)
@@ -157,6 +161,7 @@ def _parser() -> argparse.ArgumentParser:
     add_arguments(doctor)
     doctor.add_argument("--json", action="store_true", help="print one JSON object")
     commands.add_parser("chat", help="talk to a server", add_help=False)
+    commands.add_parser("bench", help="measure a server", add_help=False)
     return parser
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from clients.bench.options import make_parser as make_bench_parser
 from server.api.completions.schemas import CompletionRequest
 from server.api.messages.schemas import MessagesRequest
 from server.api.responses.schemas import ResponsesRequest
@@ -48,6 +49,7 @@ def test_make_commands_exist(document: Path) -> None:
 def test_flags_exist(document: Path) -> None:
     """Those of `serve`, of our other commands, and of the tools that documents speak of."""
     settings = {flag(setting.name) for setting in dataclasses.fields(ServerSettings)}
+    settings |= set(make_bench_parser()._option_string_actions)
     text = document.read_text(encoding="utf-8")
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
     assert named - settings - OTHER_FLAGS == set()
