@@ -34,6 +34,7 @@ from server.lifecycle import Lifecycle, State
 from server.loop_lag import LoopLag
 from server.media.loader import MediaLoader
 from server.metrics import Metrics
+from server.page import add_page
 from server.prompt.builder import PromptBuilder
 from server.settings import ServerSettings
 from server.tracing import Tracer
@@ -103,6 +104,8 @@ def create_app(
     )
     add_routes(app, parts, answering, preparation, lifecycle)
     add_more_routes(app, parts, answering, completing, house)
+    if not settings.no_ui:
+        add_page(app)
     document(app)
     _add_error_answers(app, metrics)
     app.add_middleware(Gate, admission=admission, lifecycle=lifecycle, on_refusal=on_refusal)

@@ -13,6 +13,8 @@ def announce(settings: ServerSettings, model_name: str, info: EngineInfo, port: 
     facts = _facts(settings, model_name, info)
     table = "".join(f"\n  {name:9}{text}" for name, text in facts.items())
     logger.info("ready%s", table, extra={"fields": {"event": "ready", **facts}})
+    if not settings.no_ui:
+        logger.info("open: %s/", base_url(settings, port))
     logger.info(
         "try: curl %s/v1/chat/completions -H 'Content-Type: application/json' -d "
         '\'{"messages": [{"role": "user", "content": "Who are you?"}]}\'',

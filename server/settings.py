@@ -119,6 +119,7 @@ class ServerSettings:
     )
     max_connections: int = _option(1000, "connections at a time; more are told to come back")
     keep_alive_timeout: int = _option(65, "seconds that an idle connection is kept")
+    no_ui: bool = _option(False, "do not serve the web page at /")
     root_path: str = _option("", "path prefix behind a proxy")
     ssl_keyfile: str | None = _option(None, "TLS key")
     ssl_certfile: str | None = _option(None, "TLS certificate")

@@ -7,12 +7,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.errors import AuthenticationError
 from server.http.head import values_of
-from server.http.paths import OPEN_PATHS
+from server.http.paths import OPEN_PATHS, PAGE_FILES, PAGE_PATH
 from server.http.refusal import refuse
 
 
 class KeyCheck:
-    """Every route but health and metrics needs one of the keys.
+    """Every route but health, metrics and the web page's files needs one of the keys.
 
     As `Authorization: Bearer`, OpenAI's way, or as `x-api-key`, Anthropic's, on every route alike:
     a rule by path would be one more thing to get around. Who is known gets a `key_id` in the
@@ -25,7 +25,7 @@ class KeyCheck:
         self._digests = [_digest(key.encode()) for key in keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in OPEN_PATHS or scope["method"] == "OPTIONS":
+        if scope["type"] != "http" or _is_open(scope["path"]) or scope["method"] == "OPTIONS":
             await self._app(scope, receive, send)
         elif digest := self._known(scope):
             scope["state"]["key_id"] = digest.hex()
@@ -46,6 +46,10 @@ class KeyCheck:
         digest = shown.pop()
         matches = [hmac.compare_digest(digest, known) for known in self._digests]
         return digest if any(matches) else None
+
+
+def _is_open(path: str) -> bool:
+    return path in OPEN_PATHS or path == PAGE_PATH or path.startswith(PAGE_FILES)
 
 
 def _bearer_key(value: bytes) -> bytes:
