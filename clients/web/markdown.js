@@ -1,6 +1,6 @@
 // A model's words as HTML that can do nothing: no scripts, no pictures, no forms, no styles.
 
-import { marked } from "./vendor/marked.js";
+import { Marked } from "./vendor/marked.js";
 import purify from "./vendor/purify.js";
 
 const TAGS = [
@@ -19,9 +19,23 @@ purify.addHook("afterSanitizeAttributes", (node) => {
   node.setAttribute("rel", "noopener noreferrer nofollow");
 });
 
+function escaped(text) {
+  return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
+}
+
+// HTML of the model's own is shown as it is written; pictures are their words.
+const marked = new Marked({
+  gfm: true,
+  breaks: true,
+  async: false,
+  renderer: {
+    html: ({ text }) => (/^<br ?\/?>$/i.test(text.trim()) ? "<br>" : escaped(text)),
+    image: ({ text }) => escaped(text),
+  },
+});
+
 /** Shows markdown `text` inside `element`. */
 export function show(element, text) {
-  const html = marked.parse(text, { gfm: true, breaks: true, async: false });
-  element.innerHTML = purify.sanitize(html, ALLOWED);
+  element.innerHTML = purify.sanitize(marked.parse(text), ALLOWED);
   for (const wide of element.querySelectorAll("pre, table")) wide.tabIndex = 0; // they scroll
 }

@@ -15,10 +15,11 @@ def test_it_tells_the_model_its_limits_and_a_command(caplog: pytest.LogCaptureFi
     caplog.set_level(logging.INFO)
     settings = ServerSettings(api_key=("secret",), max_num_seqs=7, request_timeout=30)
     announce(settings, "my-model", INFO, 8123)
-    ready, command = caplog.messages
+    ready, page, command = caplog.messages
     for fact in ("my-model (native, float32, cpu)", "2048 tokens", "8192", "7 computed", "30 s"):
         assert fact in ready
     assert "secret" not in ready + command
+    assert page == "open: http://127.0.0.1:8123/"
     assert command.startswith("try: curl http://127.0.0.1:8123/v1/chat/completions ")
     assert caplog.records[0].fields["event"] == "ready"
 

@@ -41,7 +41,7 @@ def test_unknown_models(url: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/v1/unknown", "/V1/chat/completions", "/v1//chat/completions", "/v1/chat/completions/", "/"],
+    ["/v1/unknown", "/V1/chat/completions", "/v1//chat/completions", "/v1/chat/completions/", "//"],
 )
 def test_unknown_routes(url: str, path: str) -> None:
     response = httpx.post(url + path, json=HELLO)

@@ -79,8 +79,8 @@ def test_who_is_known(url: str, sent: bytes) -> None:
     assert say(url, sent).status == 200
 
 
-def test_a09_every_route_needs_a_key_but_those_of_the_operator(app: FastAPI, url: str) -> None:
-    open_paths = {"/livez", "/readyz", "/health", "/metrics"}
+def test_a09_every_route_needs_a_key_but_the_operators_and_the_page(app: FastAPI, url: str) -> None:
+    open_paths = {"/livez", "/readyz", "/health", "/metrics", "/", "/ui/{name:path}"}
     routes = [route for route in app.routes if isinstance(route, Route)]
     assert open_paths < {route.path for route in routes}
     for route in routes:
@@ -95,6 +95,8 @@ def test_a09_every_route_needs_a_key_but_those_of_the_operator(app: FastAPI, url
         "/metrics;x",
         "/health/../v1/models",
         "/nothing",
+        "/ui",
+        "/ui/../v1/models",
     ):
         assert say(url, request(start=f"GET {path} HTTP/1.1".encode())).status == 401, path
 
