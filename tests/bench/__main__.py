@@ -1,9 +1,9 @@
-"""Benchmarks on the CPU: of the engine with random weights, and of the media path.
+"""Benchmarks on the CPU: of the engine with random weights, the media path, and overload.
 
     python -m tests.bench [--shape small] [--only decode,prefill] [--json FILE]
 
-Prints a table and a JSON line per bench. No server, no tokenizer, no network. Weights are made
-once under `runs/bench/`; run it from the project's folder.
+Prints a table and a JSON line per bench. `media` and `overload` start a server with the demo
+model. Weights are made once under `runs/bench/`; run it from the project's folder.
 """
 
 import argparse
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tests.bench.workload import Setup
 
-NAMES = ("scheduler", "decode", "prefill", "vision", "cache", "generate", "media")
+NAMES = ("scheduler", "decode", "prefill", "vision", "cache", "generate", "media", "overload")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -46,7 +46,7 @@ def run_benches(setup: "Setup", names: Sequence[str], file: Path | None) -> None
 
 
 def bench(name: str) -> Callable[["Setup"], Sequence["Row"]]:
-    from tests.bench import caches, decode, generate, media, prefill, scheduler
+    from tests.bench import caches, decode, generate, media, overload, prefill, scheduler
 
     benches: dict[str, Callable[[Setup], Sequence[Row]]] = {
         "scheduler": scheduler.run,
@@ -56,6 +56,7 @@ def bench(name: str) -> Callable[["Setup"], Sequence["Row"]]:
         "cache": caches.run,
         "generate": generate.run,
         "media": media.run,
+        "overload": overload.run,
     }
     return benches[name]
 

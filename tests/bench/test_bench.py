@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from model_runtime.checkpoint import load_checkpoint
-from tests.bench import caches, decode, generate, method, prefill, scheduler
+from tests.bench import caches, decode, generate, method, overload, prefill, scheduler
 from tests.bench.__main__ import NAMES, bench, run_benches
 from tests.bench.shapes import SHAPES
 from tests.bench.weights import prepare_checkpoint
@@ -68,6 +68,14 @@ def test_caches_and_generate_give_ratios(setup: Setup) -> None:
         assert row.ratio is not None and row.low is not None and row.high is not None
         assert row.low <= row.ratio <= row.high
         assert (row.pairs, row.discarded) == (QUICK.pairs, 0)
+
+
+def test_overload_refuses_at_once_and_goes_on_answering(setup: Setup) -> None:
+    light, heavy = overload.run(setup)
+    assert (light.load, light.refused, light.failed, light.verdict) == (0.5, 0, 0, "")
+    assert heavy.refused > 0 and heavy.failed == 0 and heavy.verdict
+    assert heavy.good > light.offered / 2 and heavy.front_mib > 0 and heavy.worker_mib > 0
+    assert heavy.refusal_p50_ms is not None and heavy.refusal_p50_ms < 1000  # may be busy here
 
 
 def test_every_name_has_a_bench() -> None:

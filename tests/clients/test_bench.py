@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from clients.bench.command import main
+from server.__main__ import main as internvl_server
 from tests.clients.fake_openai import FakeOpenAI, serve
 
 WORKLOADS = ["text", "image", "multi-image", "video", "mixed"]
@@ -121,7 +122,7 @@ def test_json_on_standard_output_stands_alone(capsys: pytest.CaptureFixture[str]
 
 
 def test_no_server_is_said_kindly(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--base-url", "http://127.0.0.1:9/v1"]) == 1
+    assert internvl_server(["bench", "--base-url", "http://127.0.0.1:9/v1"]) == 1
     assert "No server answers at http://127.0.0.1:9/v1" in capsys.readouterr().err
 
 

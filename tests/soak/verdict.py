@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tests.soak.client import End, Outcome
 from tests.soak.judge import Judge
 from tests.soak.run import Record
-from tests.soak.vitals import Holdings, growth_mib, slope_mib, worker_life
+from tests.soak.vitals import Holdings, curve, growth_mib, slope_mib, worker_life
 
 MAX_SLOPE_MIB = 1.0  # per 1000 requests, where there are enough to tell
 MIN_REQUESTS_FOR_SLOPE = 5000
@@ -45,6 +45,7 @@ class Verdict:
     front_growth_mib: float
     front_slope_mib: float | None  # per 1000 requests
     worker_slope_mib: float | None
+    memory: list[tuple[int, float, float]]  # requests, MiB of the front end, MiB of the worker
     before: Holdings
     after: Holdings
 
@@ -74,6 +75,7 @@ def verdict(record: Record, log: str, exit_status: int) -> Verdict:
         front_growth_mib=round(growth, 2),
         front_slope_mib=_rounded(slopes[0]),
         worker_slope_mib=_rounded(slopes[1]),
+        memory=curve(record.samples),
         before=record.before,
         after=record.after,
     )  # fmt: skip

@@ -1,10 +1,8 @@
 """What the server's processes hold: memory, descriptors, threads, children, blocks, tasks."""
 
-import os
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
 
@@ -37,7 +35,7 @@ class Holdings:
     children: int
     zombies: int
     tasks: int
-    shared_memory: int  # entries in /dev/shm
+    shared_memory: int  # named segments: a killed process would leave them behind
     gauges: dict[str, float]
 
     @property
@@ -73,9 +71,16 @@ def holdings(server: Served) -> Holdings:
         children=len(family),
         zombies=sum(child.status() == psutil.STATUS_ZOMBIE for child in family),
         tasks=int(told["event_loop_tasks"]),
-        shared_memory=len(os.listdir("/dev/shm")) if Path("/dev/shm").is_dir() else 0,
+        shared_memory=sum(map(_named_segments, (front, *family))),
         gauges={name: told[name] for name in _GAUGES},
     )
+
+
+def _named_segments(process: psutil.Process) -> int:
+    try:
+        return sum(m.path.startswith("/dev/shm/") for m in process.memory_maps())
+    except psutil.Error:
+        return 0
 
 
 def growth_mib(samples: Sequence[Sample]) -> float:
@@ -102,3 +107,11 @@ def worker_life(samples: Sequence[Sample]) -> list[tuple[int, int]]:
             lives.setdefault(one.worker_pid, []).append((one.num_done, one.worker_bytes))
     longest = max(lives.values(), key=len, default=[])
     return longest[len(longest) // 4 :]
+
+
+def curve(samples: Sequence[Sample]) -> list[tuple[int, float, float]]:
+    """Some points of it: requests, MiB of the front end, MiB of the worker."""
+    some = samples[:: max(1, len(samples) // 50)]
+    return [
+        (s.num_done, round(s.front_bytes / _MIB, 1), round(s.worker_bytes / _MIB, 1)) for s in some
+    ]
