@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +15,41 @@ from clients.chat import main as chat
 ROOT = Path(__file__).parent.parent
 
 
+EXAMPLES = ROOT / "clients" / "examples"
+TWO = ("red circle", "blue square")
+BOTH = ("first image shows a red circle and a blue square", "second image shows a green triangle")
+SAYS = {
+    "curl/text.sh": ("demo model",),
+    "curl/image.sh": TWO,
+    "curl/stream.sh": ('"content":', "data: [DONE]"),
+    "python/text.py": ("8, 9, 10",),
+    "python/image.py": TWO,
+    "python/images.py": BOTH,
+    "python/video.py": ("green circle", "right"),
+    "python/stream.py": ("8, 9, 10", "tokens"),
+    "python/structured.py": ("a green triangle",),
+    "python/tools.py": ('sides({"shape": "a triangle"}) = 3', "The shape is a triangle."),
+    "python/fan_out.py": ("4, 5.\n", "9, 10.\n", "19, 20.\n"),
+    "python/batch.py": ("count-5 1, 2", "count-10 1, 2", "19, 20.\n"),
+    "internvl/pipeline.py": TWO,
+    "internvl/single_image.py": ("green triangle",),
+    "internvl/text_only.py": ("small red circle\n",),
+    "internvl/batched_images.py": (*TWO, "\nThe image shows a green triangle."),
+    "internvl/batched_multi_image.py": ("The image shows a green triangle.\n", *BOTH),
+    "internvl/video.py": ("green circle", "right"),
+    "internvl/interleaved.py": (*BOTH, "green circle moves to the right.\nA green circle"),
+}
+JAVASCRIPT = {
+    "openai_image.mjs": TWO,
+    "ai_image.mjs": TWO,
+    "ai_video.mjs": ("green circle", "right"),
+    "ai_structured.mjs": ("a green triangle",),
+}
+RUN_BY = {".sh": "bash", ".py": sys.executable}
+
+
 def run(base_url: str, *command: str) -> str:
-    environment = {**os.environ, "OPENAI_BASE_URL": base_url}
+    environment = {**os.environ, "OPENAI_BASE_URL": base_url, "OPENAI_API_KEY": "none"}
     done = subprocess.run(
         command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=50
     )
@@ -23,20 +57,43 @@ def run(base_url: str, *command: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize(
-    ("command", "expected"),
-    [
-        (("bash", "clients/examples/curl_image.sh"), ("red circle", "blue square")),
-        ((sys.executable, "clients/examples/openai_image.py"), ("red circle", "blue square")),
-        ((sys.executable, "clients/examples/openai_video.py"), ("green circle", "right")),
-    ],
-    ids=["curl", "image", "video"],
-)
-def test_examples_answer_right(
-    demo_server: str, command: tuple[str, ...], expected: tuple[str, ...]
-) -> None:
-    answer = run(demo_server, *command)
-    assert all(words in answer for words in expected), answer
+@pytest.mark.parametrize("name", SAYS)
+def test_examples_answer_right(demo_server: str, name: str) -> None:
+    answer = run(demo_server, RUN_BY[Path(name).suffix], str(EXAMPLES / name))
+    assert all(words in answer for words in SAYS[name]), answer
+
+
+def test_langchain_describes_a_picture(demo_server: str) -> None:
+    pytest.importorskip("langchain_openai")
+    answer = run(demo_server, sys.executable, str(EXAMPLES / "python" / "langchain_image.py"))
+    assert all(words in answer for words in TWO), answer
+
+
+@pytest.fixture(scope="module")
+def javascript(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The examples in JavaScript with their packages, in a folder that the tests may fill."""
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        pytest.skip("JavaScript's examples need node and npm")
+    folder = tmp_path_factory.mktemp("javascript") / "js"
+    shutil.copytree(EXAMPLES / "js", folder, ignore=shutil.ignore_patterns("node_modules"))
+    command = "npm install --no-audit --no-fund --no-package-lock --loglevel=error"
+    done = subprocess.run(command.split(), cwd=folder, capture_output=True, text=True, timeout=120)
+    if any(word in done.stderr for word in ("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ETIMEDOUT")):
+        pytest.skip("JavaScript's examples need packages, and npm reaches no registry")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("name", JAVASCRIPT)
+def test_javascript_answers_right(demo_server: str, javascript: Path, name: str) -> None:
+    answer = run(demo_server, "node", str(javascript / name))
+    assert all(words in answer for words in JAVASCRIPT[name]), answer
+
+
+def test_every_example_is_run() -> None:
+    files = {str(path.relative_to(EXAMPLES)) for path in EXAMPLES.glob("*/*.[spm][hyj]*")}
+    javascript = {f"js/{name}" for name in JAVASCRIPT}
+    assert files == {*SAYS, *javascript, "python/langchain_image.py"}
 
 
 BLOCKS = re.findall(
