@@ -1,4 +1,4 @@
-"""The README's examples, run against the product as its user starts it."""
+"""The examples, and the commands in documents, run against the product as its user starts it."""
 
 import json
 import os
@@ -7,10 +7,15 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import httpx
+import openai
 import pytest
 
 from clients.chat import main as chat
+from server.settings import ServerSettings
+from tests.deploy.files import read_yaml
 
 ROOT = Path(__file__).parent.parent
 
@@ -96,18 +101,74 @@ def test_every_example_is_run() -> None:
     assert files == {*SAYS, *javascript, "python/langchain_image.py"}
 
 
-BLOCKS = re.findall(
-    r"```bash\n(.*?)```", (ROOT / "docs" / "quickstart.md").read_text(encoding="utf-8"), re.DOTALL
+def blocks(document: str, language: str) -> list[str]:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+COMMANDS = [*blocks("README.md", "bash"), *blocks("docs/quickstart.md", "bash")]
+ANSWERS = ["blue square", "InternVL", "red circle", "green circle", "color", '"count"']
+
+
+@pytest.mark.parametrize(
+    ("block", "expected"), list(zip(COMMANDS, ANSWERS, strict=True)), ids=ANSWERS
 )
-WORDS = ["InternVL", "red circle", "green circle", "color", '"count"']
-
-
-@pytest.mark.parametrize(("block", "expected"), list(zip(BLOCKS, WORDS, strict=True)), ids=WORDS)
-def test_the_quick_start_does_what_it_says(demo_server: str, block: str, expected: str) -> None:
+def test_commands_of_documents_do_what_they_say(
+    demo_server: str, block: str, expected: str
+) -> None:
     command = block.replace("http://127.0.0.1:8000/v1", demo_server)
     command = command.replace("http://127.0.0.1:8000", demo_server.removesuffix("/v1"))
     answer = run(demo_server, "bash", "-euo", "pipefail", "-c", command)
     assert "error" not in json.loads(answer) and expected in answer, answer
+
+
+def test_the_clients_page_shows_no_command_that_is_not_run() -> None:
+    scripts = {path.read_text(encoding="utf-8") for path in EXAMPLES.glob("curl/*.sh")}
+    assert set(blocks("docs/clients.md", "bash")) <= scripts
+
+
+def test_the_helper_for_files_makes_parts_that_are_seen(demo_server: str) -> None:
+    """The five lines that stand in for a client library of ours."""
+    (helper,) = [block for block in blocks("docs/clients.md", "python") if "mimetypes" in block]
+    names: dict[str, Any] = {}
+    exec(helper, names)
+    parts = [
+        names["media"](str(ROOT / "docs" / "examples" / "shapes.png"), max_dynamic_patch=1),
+        names["media"](str(ROOT / "docs" / "examples" / "moving.mp4"), num_frames=5),
+        {"type": "text", "text": "What happens in the video?"},
+    ]
+    asked = {"messages": [{"role": "user", "content": parts}]}
+    answer = httpx.post(f"{demo_server}/chat/completions", json=asked, timeout=30).json()
+    assert "green circle" in answer["choices"][0]["message"]["content"]
+    used = answer["usage"]["prompt_tokens_details"]
+    assert (used["image_tiles"], used["video_frames"]) == (1, 5)
+
+
+def test_litellms_configuration_leads_to_the_server(
+    demo_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LiteLLM itself wants another `openai` than ours; what it is told is tried without it."""
+    monkeypatch.setenv("OPENAI_BASE_URL", demo_server)
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    (entry,) = read_yaml(EXAMPLES / "litellm" / "config.yaml")["model_list"]
+    told = {
+        name: os.environ[value.removeprefix("os.environ/")] if "environ" in value else value
+        for name, value in entry["litellm_params"].items()
+    }
+    protocol, _, model = told["model"].partition("/")
+    assert protocol == "openai"
+    with openai.OpenAI(base_url=told["api_base"], api_key=told["api_key"]) as client:
+        assert client.models.retrieve(model).id == model
+
+
+def test_pages_of_others_are_told_an_address_that_answers() -> None:
+    """Open WebUI beside our containers, and LibreChat beside `make serve`."""
+    page = read_yaml(EXAMPLES / "open-webui" / "compose.yaml")["services"]["open-webui"]
+    server = read_yaml(ROOT / "docker-compose.yml")["services"]["cpu"]
+    (alias,) = server["networks"]["default"]["aliases"]
+    assert page["environment"]["OPENAI_API_BASE_URL"] == f"http://{alias}:8000/v1"
+    (endpoint,) = read_yaml(EXAMPLES / "librechat" / "librechat.yaml")["endpoints"]["custom"]
+    assert endpoint["baseURL"] == f"http://127.0.0.1:{ServerSettings().port}/v1"
 
 
 def test_chat_describes_a_picture(demo_server: str, capsys: pytest.CaptureFixture[str]) -> None:

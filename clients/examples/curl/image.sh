@@ -4,7 +4,7 @@
 set -euo pipefail
 picture=${1:-docs/examples/shapes.png}
 
-curl --silent --show-error "$OPENAI_BASE_URL/chat/completions" \
+curl -sS "$OPENAI_BASE_URL/chat/completions" \
   -H "Authorization: Bearer $OPENAI_API_KEY" -H 'Content-Type: application/json' -d @- <<EOF
 {"messages": [{"role": "user", "content": [
   {"type": "image_url", "image_url": {"url": "data:image/png;base64,$(base64 -w0 "$picture")"}},
