@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from starlette.routing import Route
 
 from clients.bench.options import make_parser as make_bench_parser
 from server.api.completions.schemas import CompletionRequest
@@ -13,6 +14,7 @@ from server.api.responses.schemas import ResponsesRequest
 from server.api.schemas import ChatCompletionRequest, Wire
 from server.media.settings import MediaSettings
 from server.settings import ServerSettings, flag
+from tests.fakes import make_app
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "clients" / "examples"
@@ -117,3 +119,35 @@ def test_examples_stand_in_documents_as_they_are(document: str) -> None:
 def test_the_clients_page_leads_to_every_example() -> None:
     files = {path for path in EXAMPLES.glob("*/*") if path.is_file()}
     assert files - {path for path, _ in links(ROOT / "docs" / "clients.md")} == set()
+
+
+def test_codes_of_errors_are_documented_and_exist() -> None:
+    source = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "server").rglob("*.py"))
+    codes = set(re.findall(r'\bcode ?= ?"([a-z_]+)"', source))
+    codes |= set(re.findall(r'(?:MediaRefused|DecodeRefusal)\(\s*"([a-z_]+)"', source))
+    api = (ROOT / "docs" / "api.md").read_text(encoding="utf-8").partition("## Errors")[2]
+    media = (ROOT / "docs" / "media.md").read_text(encoding="utf-8").partition("## Errors")[2]
+    named = set(re.findall("`([a-z_]+)`", api)) | set(re.findall("`(media_[a-z_]+)`", media))
+    assert codes - named == {"media_invalid"}  # the base of the others
+    assert {code for code in named if f'"{code}"' not in source} == set()
+
+
+def test_routes_are_documented_and_exist(tiny_checkpoint: Path) -> None:
+    routes = make_app(tiny_checkpoint).routes
+    paths = {re.sub("{.*?}", "{id}", route.path) for route in routes if isinstance(route, Route)}
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"(?:(?:GET|POST|DELETE) |`)(/[\w/{}.]*)", text))
+    assert paths - named == {"/ui/{id}", "/docs/oauth2-redirect"}  # of pages
+    assert named <= paths
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_files_that_are_named_exist(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    for name in re.findall(
+        r"`((?:server|model_runtime|clients|tests|deploy|docs)/[\w./-]*)`", text
+    ):
+        assert (ROOT / name).exists(), name
+    for module in re.findall(r"python -m ((?:tests|model_runtime|server)[\w.]*)", text):
+        path = ROOT / module.replace(".", "/")
+        assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
