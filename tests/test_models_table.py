@@ -1,15 +1,19 @@
-"""The README's table of memory is what the models' shapes add up to.
+"""The README's table of memory is what the models' shapes add up to, and what the doctor reckons.
 
 Sizes are those of the published configurations; transformers builds each model without memory.
 """
 
+import dataclasses
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from transformers import InternVLConfig, InternVLForConditionalGeneration
+
+from server.doctor.model import held_bytes
 
 README = Path(__file__).parent.parent / "README.md"
 KV_TOKENS = 8192
@@ -75,11 +79,22 @@ def gigabytes(num_bytes: float) -> str:
     return f"{number:.1f}" if number < 9.95 else f"{number:.0f}"
 
 
-def row(name: str, decoder: Decoder) -> str:
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes of weights."""
+
+    bfloat16: int
+    int8: int
+    bitsandbytes_8bit: int
+    bitsandbytes: int
+
+
+@cache
+def weights(name: str) -> Memory:
     is_large = "-38B" in name or "-78B" in name
     config = InternVLConfig(
         vision_config=LARGE_TOWER if is_large else {**SMALL_TOWER, "attention_bias": True},
-        text_config=decoder.config(),
+        text_config=MODELS[name].config(),
         tie_word_embeddings=False,
     )
     with torch.device("meta"):
@@ -92,17 +107,25 @@ def row(name: str, decoder: Decoder) -> str:
         n for path, n in sizes.items() if "language_model" in path and path.endswith("proj.weight")
     )
     with_head = products + sizes["lm_head.weight"]
-    memory = (
-        2 * total,
-        2 * (total - with_head) + with_head,
-        2 * (total - products) + products,
-        2 * (total - products) + NF4_BYTES * products,
-        decoder.kv_bytes(),
+    return Memory(
+        bfloat16=2 * total,
+        int8=2 * (total - with_head) + with_head,
+        bitsandbytes_8bit=2 * (total - products) + products,
+        bitsandbytes=int(2 * (total - products) + NF4_BYTES * products),
     )
-    cells = [name, f"{total / 1e9:.2f} B", *map(gigabytes, memory)]
-    return f"| {' | '.join(cells)} |"
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_readme_tells_the_memory_of(name: str) -> None:
-    assert row(name, MODELS[name]) in README.read_text(encoding="utf-8").splitlines()
+    memory = weights(name)
+    numbers = (*dataclasses.astuple(memory), MODELS[name].kv_bytes())
+    cells = [name, f"{memory.bfloat16 / 2e9:.2f} B", *map(gigabytes, numbers)]
+    assert f"| {' | '.join(cells)} |" in README.read_text(encoding="utf-8").splitlines()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_doctor_reckons_about_the_same(name: str) -> None:
+    memory = dataclasses.asdict(weights(name))
+    for quantization, computed in memory.items():
+        held = held_bytes(memory["bfloat16"], quantization.replace("_", "-"))
+        assert 0.85 < held / computed < 1.2, quantization
