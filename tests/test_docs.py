@@ -5,13 +5,20 @@ import re
 from pathlib import Path
 
 import pytest
+from annotated_types import Le, MaxLen
+from pydantic import BaseModel
 from starlette.routing import Route
 
 from clients.bench.options import make_parser as make_bench_parser
 from server.api.completions.schemas import CompletionRequest
 from server.api.messages.schemas import MessagesRequest
 from server.api.responses.schemas import ResponsesRequest
-from server.api.schemas import ChatCompletionRequest, Wire
+from server.api.schemas import (
+    ChatCompletionRequest,
+    ProcessorBounds,
+    StructuredOutputs,
+    Wire,
+)
 from server.media.settings import MediaSettings
 from server.settings import ServerSettings, flag
 from tests.fakes import make_app
@@ -92,6 +99,28 @@ def test_every_field_of_a_request_is_documented(request_type: type[Wire]) -> Non
     rows = (ROOT / "docs" / "api.md").read_text(encoding="utf-8").splitlines()
     named = {name for row in rows if row[:1] == "|" for name in re.findall("`(.*?)`", row)}
     assert set(request_type.model_fields) <= named
+
+
+def largest(request_type: type[BaseModel]) -> dict[str, int]:
+    """What a field may be, or hold, at most."""
+    return {
+        name: int(limit.le if isinstance(limit, Le) else limit.max_length)
+        for name, field in request_type.model_fields.items()
+        for limit in field.metadata
+        if isinstance(limit, Le | MaxLen)
+    }
+
+
+@pytest.mark.parametrize(
+    "request_type", [ChatCompletionRequest, CompletionRequest, ProcessorBounds, StructuredOutputs]
+)
+def test_limits_of_fields_are_documented(request_type: type[Wire]) -> None:
+    rows = (ROOT / "docs" / "api.md").read_text(encoding="utf-8").splitlines()
+    obvious = {"top_p", "min_p", "top_k", "best_of"}  # shares, more than any vocabulary, n
+    for name, limit in largest(request_type).items():
+        told = " ".join(row for row in rows if row[:1] == "|" and f"`{name}`" in row)
+        numbers = {number.replace(",", "") for number in re.findall(r"\d[\d,]*", told)}
+        assert name in obvious or str(limit) in numbers, name
 
 
 def test_media_limits_are_those_of_the_code() -> None:
