@@ -13,6 +13,8 @@ from clients.bench.load import arrivals, drive
 from clients.bench.options import Load
 from clients.bench.wire import Stamped
 
+pytestmark = pytest.mark.alone
+
 
 class SlowServer:
     """Answers after a time; knows how many it answered at once."""
