@@ -28,12 +28,13 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def demo_server() -> Iterator[str]:
+def demo_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The product as its user starts it, with the demo model; yields the API root."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "server", "serve", "--port", str(port)]
     command += ["--allowed-media-networks", "127.0.0.0/8"]
+    command += ["--batch-dir", str(tmp_path_factory.mktemp("batches"))]
     process = subprocess.Popen(command)
     try:
         _wait_until_ready(f"http://127.0.0.1:{port}/readyz", process)

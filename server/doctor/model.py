@@ -15,6 +15,11 @@ from server.settings import ServerSettings
 
 _GIB = 1 << 30
 _OVERHEAD = 1.2  # activations, and a KV cache worth having, beside the weights
+_QUANTIZED = {  # share of the files' bytes, and bytes of what is left as it is (vision tower, ...)
+    "int8": (0.52, 400_000_000),
+    "bitsandbytes-8bit": (0.52, 750_000_000),
+    "bitsandbytes": (0.35, 900_000_000),
+}
 
 
 def check_model(settings: ServerSettings, gpu: Gpu | None) -> list[Finding]:
@@ -23,7 +28,7 @@ def check_model(settings: ServerSettings, gpu: Gpu | None) -> list[Finding]:
     try:
         folder = find_folder(settings)
         if folder is None:
-            return [_check_hub(settings, name)]
+            return _check_hub(settings, name, gpu)
         checkpoint = load_checkpoint(folder, name)
         num_bytes = weight_bytes(folder)
     except CheckpointError as error:
@@ -64,8 +69,8 @@ def weight_bytes(folder: Path) -> int:
     return sum((folder / name).stat().st_size for name in names)
 
 
-def _check_hub(settings: ServerSettings, name: str) -> Finding:
-    """A model that is not downloaded: does the hub have it for us?"""
+def _check_hub(settings: ServerSettings, name: str, gpu: Gpu | None) -> list[Finding]:
+    """A model that is not downloaded: does the hub have it for us, and would it fit?"""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
@@ -73,17 +78,17 @@ def _check_hub(settings: ServerSettings, name: str) -> Finding:
         info = HfApi().model_info(name, revision=settings.revision, timeout=10, files_metadata=True)
     except HfHubHTTPError:
         advice = "check the name; a gated model needs HF_TOKEN in the environment"
-        return Finding("model", "problem", f"the hub does not give {name}", advice)
+        return [Finding("model", "problem", f"the hub does not give {name}", advice)]
     except (OfflineModeIsEnabled, OSError, RuntimeError, ValueError):
-        return _unreachable(name)
+        return [_unreachable(name)]
     except Exception as error:  # of the HTTP library, whichever it is
         if "http" not in type(error).__module__:
             raise
-        return _unreachable(name)
+        return [_unreachable(name)]
     files = info.siblings or []
     num_bytes = sum(file.size or 0 for file in files if file.rfilename.endswith(".safetensors"))
     found = f"{name}: {_size(num_bytes)} of weights are downloaded at the first start"
-    return Finding("model", "ok", found)
+    return [Finding("model", "ok", found), _check_fit(settings, num_bytes, gpu)]
 
 
 def _unreachable(name: str) -> Finding:
@@ -91,12 +96,17 @@ def _unreachable(name: str) -> Finding:
     return Finding("model", "problem", f"{name} is not downloaded, the hub not reached", advice)
 
 
+def held_bytes(num_bytes: int, quantization: str) -> int:
+    """About so many bytes of memory for weights whose files have `num_bytes` in 16 bits."""
+    share, exact = _QUANTIZED.get(quantization, (1.0, 0))
+    return int(share * num_bytes + min(exact, num_bytes / 2))
+
+
 def _check_fit(settings: ServerSettings, num_bytes: int, gpu: Gpu | None) -> Finding:
     room = available_memory()
     if gpu is not None:
         room = min(gpu.free_bytes, int(gpu.total_bytes * settings.gpu_memory_utilization))
-    share = {"int8": 0.55, "bitsandbytes-8bit": 0.55, "bitsandbytes": 0.35}
-    needed = int(num_bytes * share.get(settings.quantization, 1.0) * _OVERHEAD)
+    needed = int(held_bytes(num_bytes, settings.quantization) * _OVERHEAD)
     found = f"about {_size(needed)} needed, {_size(room)} free"
     if needed <= room:
         return Finding("memory", "ok", found)

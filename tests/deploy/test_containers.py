@@ -32,9 +32,10 @@ def test_hadolint_finds_nothing() -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_compose_follows_its_schema() -> None:
+@pytest.mark.parametrize("name", ["docker-compose.yml", "clients/examples/open-webui/compose.yaml"])
+def test_compose_follows_its_schema(name: str) -> None:
     command = [BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec"]
-    done = subprocess.run([*command, ROOT / "docker-compose.yml"], capture_output=True, text=True)
+    done = subprocess.run([*command, ROOT / name], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
 

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -140,7 +141,7 @@ def test_a_folder_without_all_its_weights_is_a_problem(tmp_path: Path) -> None:
 
 
 def test_a_model_too_large_for_its_device_is_a_problem() -> None:
-    tiny = Gpu("small", 10 << 20, 10 << 20)
+    tiny = Gpu("small", 14 << 20, 14 << 20)
     assert [f.outcome for f in model.check_model(ServerSettings(), tiny)] == ["ok", "problem"]
     settings = ServerSettings(quantization="bitsandbytes")
     assert [f.outcome for f in model.check_model(settings, tiny)] == ["ok", "ok"]
@@ -153,6 +154,23 @@ def test_a_hub_id_is_not_downloaded_to_judge_it(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     (finding,) = model.check_model(ServerSettings(model=name), None)
     assert finding.outcome == "problem" and name in finding.found
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_of_the_hub_is_judged_before_it_is_downloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def model_info(*_: object, **__: object) -> SimpleNamespace:
+        files = {"model.safetensors": 16 * GIB, "README.md": 99 * GIB}
+        siblings = [SimpleNamespace(rfilename=name, size=size) for name, size in files.items()]
+        return SimpleNamespace(siblings=siblings)
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", model_info)
+    settings = ServerSettings(model="some/model-hf")
+    for gpu, outcome in ((BUSY, "problem"), (FREE, "ok")):
+        hub, fit = model.check_model(settings, gpu)
+        assert (hub.outcome, fit.outcome) == ("ok", outcome) and "16.0 GiB" in hub.found
     assert not list(tmp_path.iterdir())
 
 
