@@ -18,6 +18,7 @@ MODEL ?=
 SHAPE ?= small
 ONLY ?=
 SECONDS ?= 600
+WORKERS ?= 2
 ARGS ?=
 
 VENV := .venv
@@ -35,7 +36,7 @@ serve: $(INSTALLED)
 	@exec $(BIN)/internvl-server serve $(MODEL) --host $(HOST) --port $(PORT) $(ARGS)
 
 test: $(INSTALLED_DEV)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 check: $(INSTALLED_DEV)
 	$(BIN)/ruff format --check .

@@ -22,6 +22,7 @@ from server.api.document import document
 from server.api.error_answers import error_answer
 from server.api.parts import Parts
 from server.api.prepare import ChatPreparation
+from server.api.responses.service import ResponsesService
 from server.api.routes import add_more_routes, add_routes, batch_house
 from server.engine.types import Engine
 from server.errors import ApiError, MethodNotAllowedError, NotFoundError, internal_error
@@ -78,7 +79,8 @@ def create_app(
     )
     answering, preparation = Answering(parts), ChatPreparation(parts)
     completing = CompletionPreparation(parts)
-    house = batch_house(parts, answering, preparation, completing)
+    responses = ResponsesService(parts, answering, preparation)
+    house = batch_house(parts, answering, preparation, completing, responses)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -102,7 +104,7 @@ def create_app(
         root_path=settings.root_path,
         redirect_slashes=False,
     )
-    add_routes(app, parts, answering, preparation, lifecycle)
+    add_routes(app, parts, answering, preparation, responses, lifecycle)
     add_more_routes(app, parts, answering, completing, house)
     if not settings.no_ui:
         add_page(app)

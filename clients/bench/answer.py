@@ -17,6 +17,7 @@ class Record:
     intended: float
     started: float
     ended: float
+    first_event: float | None = None  # of the first chunk, which may say only a role
     content_times: tuple[float, ...] = ()  # of each chunk that carried content
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -29,6 +30,7 @@ class Record:
 class _Answer:
     """What the events of a stream have told so far."""
 
+    first_event: float | None = None
     times: list[float] = field(default_factory=list)
     usage: dict[str, Any] = field(default_factory=dict)
     is_finished: bool = False
@@ -40,6 +42,7 @@ class _Answer:
             self.error, self.message = _error("in stream", event)
         self.usage = event.get("usage") or self.usage
         for choice in event.get("choices", ()):
+            self.first_event = self.first_event or when
             self.is_finished |= choice.get("finish_reason") is not None
             delta = choice.get("delta", {})
             if any(delta.get(name) for name in _CONTENT_FIELDS):
@@ -70,6 +73,7 @@ def _record(stamped: Stamped, answer: _Answer) -> Record:
         stamped.intended,
         stamped.started,
         stamped.ended,
+        answer.first_event,
         tuple(answer.times),
         answer.usage.get("prompt_tokens"),
         answer.usage.get("completion_tokens"),

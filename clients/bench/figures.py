@@ -74,6 +74,7 @@ def samples(block: Block) -> Samples:
         "itl": [gap for record in completed for gap in _gaps(record)],
         "tpot": _known(tpot(record) for record in completed),
         "e2e": [e2e(record) for record in completed],
+        "first event": _known(first_event(record) for record in completed),
     }
     if block.load.rate is None:
         return found
@@ -90,6 +91,11 @@ def ttft(record: Record, *, is_scheduled: bool = False) -> float | None:
     if not record.content_times:
         return None
     return (record.content_times[0] - _begin(record, is_scheduled)) * 1e3
+
+
+def first_event(record: Record) -> float | None:
+    """To the first chunk of any kind, which some tools call the first token."""
+    return (record.first_event - record.started) * 1e3 if record.first_event else None
 
 
 def e2e(record: Record, *, is_scheduled: bool = False) -> float:

@@ -10,9 +10,9 @@ from clients.bench.figures import Block
 from clients.bench.load import drive
 from clients.bench.options import Load, Options
 from clients.bench.wire import BenchError, Server
-from clients.bench.workload import Part, body, content, plan, text
+from clients.bench.workload import Part, body, content, plan, vocabulary
 
-_PROBE_WORDS = (16, 80)
+_PROBES = (1, 4)  # times the vocabulary
 _WARMUP_INDEX = -1_000_000  # far from the measured requests, so that they share nothing
 
 Message = str | list[Part]
@@ -35,12 +35,11 @@ class Target:
 
         Raises BenchError when the server does not answer as it should.
         """
-        counts = [(await self._probe(words)).input_tokens for words in _PROBE_WORDS]
-        few, many = counts
+        few, many = [(await self._probe(vocabulary(times))).input_tokens for times in _PROBES]
         if few is None or many is None or many <= few:
             return self._options.shape.input_len  # no usage: a token a word
-        tokens_per_word = (many - few) / (_PROBE_WORDS[1] - _PROBE_WORDS[0])
-        return max(1, round(self._options.shape.input_len / tokens_per_word))
+        more_words = len(vocabulary(_PROBES[1]).split()) - len(vocabulary(_PROBES[0]).split())
+        return max(1, round(self._options.shape.input_len * more_words / (many - few)))
 
     async def measure(
         self, load: Load, messages: Sequence[Message], warmups: Sequence[Message], show: Progress
@@ -67,8 +66,7 @@ class Target:
         options = self._options
         return [body(self._model, m, options.output_len, options.body) for m in messages]
 
-    async def _probe(self, num_words: int) -> Record:
-        words = text(self._options.shape, -num_words, num_words)
+    async def _probe(self, words: str) -> Record:
         request = body(self._model, words, 1, self._options.body)
         record = read_answer(await self._server.send(request))
         if record.error:

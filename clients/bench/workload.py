@@ -58,6 +58,11 @@ def text(shape: Shape, index: int, num_words: int) -> str:
     return " ".join(chance.choices(_WORDS, k=max(num_words, 1)))
 
 
+def vocabulary(times: int) -> str:
+    """Every word so many times: as many tokens a word as texts have on average."""
+    return " ".join(_WORDS * times)
+
+
 def body(model: str, message: str | list[Part], output_len: int, more: dict[str, Any]) -> bytes:
     """A streaming chat request that asks for its usage."""
     fields = {

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from starlette.requests import Request
@@ -44,6 +45,14 @@ class AnswerFormat(Protocol):
     def failure(self, error: ApiError) -> bytes:
         """Instead of `closing`."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A request that was read: how it begins, and how its answer is written."""
+
+    begin: Begin
+    form: AnswerFormat
 
 
 class Answering:

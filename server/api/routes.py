@@ -1,15 +1,16 @@
 """Which URL is answered by what."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from server.api.answering import Answering
+from server.api.answering import Answering, Work
 from server.api.batches.batches import BatchesService
-from server.api.batches.execute import Endpoint, LineExecutor
+from server.api.batches.execute import Endpoint, LineExecutor, behind_all
 from server.api.batches.files import FilesService
 from server.api.batches.house import BatchHouse
 from server.api.batches.schemas import BatchEndpoint
@@ -35,6 +36,7 @@ def add_routes(
     parts: Parts,
     answering: Answering,
     preparation: ChatPreparation,
+    responses: ResponsesService,
     lifecycle: Lifecycle,
 ) -> None:
     async def readyz(request: Request) -> Response:
@@ -45,7 +47,6 @@ def add_routes(
 
     chat = ChatService(parts, answering, preparation)
     tokenizing = TokenizeService(parts, answering, preparation)
-    responses = ResponsesService(parts, answering, preparation)
     messages = MessagesService(parts, answering, preparation)
     catalog = Catalog(parts)
     posts = {
@@ -111,10 +112,21 @@ def batch_house(
     answering: Answering,
     chatting: ChatPreparation,
     completing: CompletionPreparation,
+    responses: ResponsesService,
 ) -> BatchHouse:
-    endpoints: dict[BatchEndpoint, Endpoint[Any]] = {
-        "/v1/chat/completions": Endpoint(chat_request, chatting.begin, ChatFormat),
-        "/v1/completions": Endpoint(completion_request, completing.begin, CompletionFormat),
+    def chat(content: dict[str, Any], request_id: str) -> Work:
+        request = behind_all(chat_request(content), parts.model_name)
+        return Work(partial(chatting.begin, request), ChatFormat(request, parts, request_id))
+
+    def completion(content: dict[str, Any], request_id: str) -> Work:
+        request = behind_all(completion_request(content), parts.model_name)
+        form = CompletionFormat(request, parts, request_id)
+        return Work(partial(completing.begin, request), form)
+
+    endpoints: dict[BatchEndpoint, Endpoint] = {
+        "/v1/chat/completions": chat,
+        "/v1/completions": completion,
+        "/v1/responses": responses.of_batch,
     }
     return BatchHouse(parts.settings, LineExecutor(parts, answering, endpoints).execute)
 

@@ -70,6 +70,7 @@ def test_caches_and_generate_give_ratios(setup: Setup) -> None:
         assert (row.pairs, row.discarded) == (QUICK.pairs, 0)
 
 
+@pytest.mark.alone
 def test_overload_refuses_at_once_and_goes_on_answering(setup: Setup) -> None:
     light, heavy = overload.run(setup)
     assert (light.load, light.refused, light.failed, light.verdict) == (0.5, 0, 0, "")

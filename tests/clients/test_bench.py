@@ -20,6 +20,7 @@ def measure(url: str, tmp_path: Path, *arguments: str) -> list[dict[str, Any]]:
     return [json.loads(line)["summary"] for line in file.read_text().splitlines()]
 
 
+@pytest.mark.alone
 def test_known_times_are_found(tmp_path: Path) -> None:
     fake = FakeOpenAI(first_s=0.1, gap_s=0.03, num_chunks=6, tokens_per_chunk=2)
     with serve(fake) as url:

@@ -26,7 +26,7 @@ def stamped(*reads: bytes, status: int | None = 200, failure: str | None = None)
 
 def test_only_chunks_with_content_are_tokens_times() -> None:
     record = read_answer(stamped(ROLE, HELLO, b": ping\n\n", CALL, END, USAGE, DONE))
-    assert record == Record(0.5, 1.0, 10.0, (3.0, 5.0), 9, 3)
+    assert record == Record(0.5, 1.0, 10.0, 2.0, (3.0, 5.0), 9, 3)
 
 
 def test_events_may_be_cut_and_joined_anywhere() -> None:
@@ -66,7 +66,7 @@ def test_percentiles_are_numpys(count: int) -> None:
 
 
 def test_each_figure_by_its_formula() -> None:
-    one = Record(0.0, 0.25, 3.0, (1.0, 1.5, 2.5), 10, 7)
+    one = Record(0.0, 0.25, 3.0, 0.5, (1.0, 1.5, 2.5), 10, 7)
     failed = Record(0.0, 1.0, 2.0, error="500")
     found = samples(Block(Load(None, 1.0), (one, failed), 0.0))
     assert found == {
@@ -74,6 +74,7 @@ def test_each_figure_by_its_formula() -> None:
         "itl": [500, 1000],
         "tpot": [250],  # (2.5 - 1.0) / (7 - 1)
         "e2e": [2750],
+        "first event": [250],
         "ttft from schedule": [1000],
         "e2e from schedule": [3000],
         "send lag": [250, 1000],
@@ -81,7 +82,7 @@ def test_each_figure_by_its_formula() -> None:
 
 
 def test_rates_are_of_completed_requests_over_the_whole_time() -> None:
-    good, slow = Record(0, 0, 2, (1.0, 1.1), 10, 2), Record(1, 1, 4, (3.5, 3.6), 30, 6)
+    good, slow = Record(0, 0, 2, 1.0, (1.0, 1.1), 10, 2), Record(1, 1, 4, 3.5, (3.5, 3.6), 30, 6)
     summary = summarise(
         Block(Load(2), (good, slow, Record(0, 0, 5, error="429")), 0), {"ttft": 1e3}
     )
@@ -91,7 +92,7 @@ def test_rates_are_of_completed_requests_over_the_whole_time() -> None:
 
 
 def test_an_answer_without_content_has_no_first_token_and_is_not_good() -> None:
-    block = Block(Load(1), (Record(0, 0, 1, (), 10, 1),), 0)
+    block = Block(Load(1), (Record(0, 0, 1, None, (), 10, 1),), 0)
     summary = summarise(block, {"ttft": 1e6})
     assert (summary.num_completed, summary.request_goodput) == (1, 0)
     assert set(summary.latencies_ms) == {"e2e"}

@@ -11,6 +11,7 @@ from clients.bench.compare import interval
 from tests.clients.fake_openai import FakeOpenAI, serve
 
 
+@pytest.mark.alone
 def test_a_known_ratio_lies_in_a_narrow_interval(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,6 +13,8 @@ from clients.bench.load import arrivals, drive
 from clients.bench.options import Load
 from clients.bench.wire import Stamped
 
+pytestmark = pytest.mark.alone
+
 
 class SlowServer:
     """Answers after a time; knows how many it answered at once."""
@@ -85,7 +87,7 @@ async def test_waiting_for_a_place_counts_from_the_schedule() -> None:
     """An open loop with one place and too many requests: the queue is in the times."""
     load = Load(1, 100.0)
     done = await drive(SlowServer(0.05).send, bodies(10), load)
-    records = tuple(Record(d.intended, d.started, d.ended, (d.ended,)) for d in done)
+    records = tuple(Record(d.intended, d.started, d.ended, None, (d.ended,)) for d in done)
     found = samples(Block(load, records, 0.0))
     assert max(found["ttft"]) < 100
     assert max(found["ttft from schedule"]) > 250

@@ -266,18 +266,22 @@ def test_a_key_is_asked_for_and_used(browser: Browser, tiny_checkpoint: Path) ->
     assert "sesame" not in copied and "$OPENAI_API_KEY" in copied
 
 
+def copy(page: Page, name: str) -> None:
+    button = page.get_by_role("button", name=name)
+    button.click()
+    expect(button).to_have_count(0)  # for a while it says that it did
+
+
 def test_what_is_copied_can_be_run(tab: Tab) -> None:
     page = tab.open()
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.get_by_role("button", name="Describe this picture").click()
     expect(facts(page)).not_to_be_empty()
-    page.get_by_role("button", name="Copy as Python").click()
-    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    copy(page, "Copy as Python")
     code = page.evaluate("navigator.clipboard.readText()")
     compile(code, "snippet", "exec")
     assert f'base_url="{tab.url}/v1"' in code and '"type": "image_url"' in code
-    page.get_by_role("button", name="Copy as curl").click()
-    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    copy(page, "Copy as curl")
     command = page.evaluate("navigator.clipboard.readText()")
     body = json.loads(command.split("<<'EOF'\n")[1].removesuffix("EOF\n"))
     assert body["model"] == "internvl-demo" and body["messages"][0]["role"] == "user"

@@ -25,6 +25,7 @@ CRASHED = replace(RIGHT, end=End.REFUSED, status=500, code="engine_crashed", wor
 JUDGE = Judge({("who", Endpoint.CHAT): "me"})
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(400)
 def test_a_minute_of_everything_loses_nothing_and_leaks_nothing(tmp_path: Path) -> None:
     result = soak(Effort(seconds=60, warm_up_s=10), tmp_path / "server.log")

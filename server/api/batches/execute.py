@@ -3,12 +3,10 @@
 import asyncio
 import logging
 import uuid
-from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
-from server.api.answer import Answer
-from server.api.answering import AnswerFormat, Answering
+from server.api.answering import Answering, Work
 from server.api.parse import parse_json
 from server.api.parts import Parts
 from server.api.schemas import MAX_PRIORITY, SamplingFields
@@ -30,18 +28,22 @@ _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 2.0
 R = TypeVar("R", bound=SamplingFields)
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint(Generic[R]):
-    """An endpoint's parts: bytes' JSON → request → engine → JSON."""
+Endpoint = Callable[[dict[str, Any], str], Work]  # (a line's body, request id)
 
-    parse: Callable[[dict[str, Any]], R]
-    begin: Callable[[R, Answer], Coroutine[Any, Any, None]]
-    form: Callable[[R, Parts, str], AnswerFormat]
+
+def behind_all(request: R, model_name: str) -> R:
+    """As a line of a batch. Raises InvalidRequestError, NotFoundError."""
+    check_model(request.model, model_name)
+    if request.stream:
+        raise InvalidRequestError(
+            "Lines of a batch are not streamed.", param="stream", code="invalid_value"
+        )
+    return request.model_copy(update={"priority": _BEHIND_ALL + (request.priority or 0)})
 
 
 class LineExecutor:
     def __init__(
-        self, parts: Parts, answering: Answering, endpoints: Mapping[Any, Endpoint[Any]]
+        self, parts: Parts, answering: Answering, endpoints: Mapping[Any, Endpoint]
     ) -> None:
         self._parts = parts
         self._answering = answering
@@ -61,9 +63,7 @@ class LineExecutor:
             return LineAnswer(bug.status, request_id, error_body(bug))
         return LineAnswer(200, request_id, content)
 
-    async def _patiently(
-        self, endpoint: Endpoint[Any], body: bytes, request_id: str
-    ) -> dict[str, Any]:
+    async def _patiently(self, endpoint: Endpoint, body: bytes, request_id: str) -> dict[str, Any]:
         """Again while the server is full or loads; once more when the worker died under it."""
         wait_s, is_suspect = _FIRST_WAIT_S, False
         while True:
@@ -79,21 +79,12 @@ class LineExecutor:
                     raise
                 is_suspect = True
 
-    async def _answer(
-        self, endpoint: Endpoint[Any], body: bytes, request_id: str
-    ) -> dict[str, Any]:
-        request = endpoint.parse(await asyncio.to_thread(parse_json, body))
-        check_model(request.model, self._parts.model_name)
-        if request.stream:
-            raise InvalidRequestError(
-                "Lines of a batch are not streamed.", param="stream", code="invalid_value"
-            )
-        priority = _BEHIND_ALL + (request.priority or 0)
-        request = request.model_copy(update={"priority": priority})
+    async def _answer(self, endpoint: Endpoint, body: bytes, request_id: str) -> dict[str, Any]:
+        content = await asyncio.to_thread(parse_json, body)
+        work = endpoint(content, request_id)
         answer = self._answering.admit(request_id, {})
         try:
-            await endpoint.begin(request, answer)
-            form = endpoint.form(request, self._parts, request_id)
-            return await self._answering.collect(answer, form)
+            await work.begin(answer)
+            return await self._answering.collect(answer, work.form)
         finally:
             answer.end()

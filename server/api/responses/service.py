@@ -2,13 +2,15 @@
 
 import re
 import uuid
+from dataclasses import replace
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from server.api.answer import Answer
-from server.api.answering import Answering
+from server.api.answering import Answering, Work
+from server.api.batches.execute import behind_all
 from server.api.conversation import Translated
 from server.api.parts import Parts
 from server.api.prepare import ChatPreparation
@@ -16,7 +18,7 @@ from server.api.responses.form import ResponsesFormat
 from server.api.responses.output import is_json
 from server.api.responses.schemas import InputItem, ResponsesRequest
 from server.api.responses.store import ResponseStore, StoredResponse
-from server.api.responses.translate import Asked, parse_responses_request
+from server.api.responses.translate import Asked, parse_responses_request, responses_request
 from server.api.schemas import FUNCTION_NAME, Message
 from server.api.translate import check_model
 from server.api.wire import dumps
@@ -40,6 +42,22 @@ class ResponsesService:
         """Answer input items, or go on from an earlier answer."""
         asked = await self._answering.read(http, parse_responses_request)
         check_model(asked.wire.model, self._parts.model_name)
+        work = self._work(asked, http.state.request_id)
+        is_streamed = bool(asked.wire.stream)
+        return await self._answering.respond(http, work.begin, work.form, is_streamed=is_streamed)
+
+    def of_batch(self, content: dict[str, Any], request_id: str) -> Work:
+        """A line of a batch: stored only if it says so, as many lines would displace the others.
+
+        Raises ApiError.
+        """
+        store = content.get("store") or False
+        asked = responses_request(content | {"store": store})
+        request = behind_all(asked.translated.request, self._parts.model_name)
+        translated = replace(asked.translated, request=request)
+        return self._work(replace(asked, translated=translated), request_id)
+
+    def _work(self, asked: Asked, request_id: str) -> Work:
         translated = self._with_history(asked)
         items = [_with_id(item) for item in asked.wire.input]
         is_stored = self._is_stored(asked.wire, items, translated)
@@ -56,13 +74,12 @@ class ResponsesService:
         form = ResponsesFormat(
             asked.wire,
             self._parts,
-            http.state.request_id,
+            request_id,
             with_calls=bool(translated.request.usable_tools),
             is_stored=is_stored,
             on_end=keep,
         )
-        is_streamed = bool(asked.wire.stream)
-        return await self._answering.respond(http, begin, form, is_streamed=is_streamed)
+        return Work(begin, form)
 
     async def retrieve(self, http: Request) -> Response:
         """A response that was stored."""

@@ -57,8 +57,12 @@ class Asked:
 
 def parse_responses_request(body: bytes) -> Asked:
     """Raises InvalidRequestError or UnsupportedParameterError."""
-    content = without_idle(parse_json(body), _IDLE)
-    wire = validated(ResponsesRequest, content)
+    return responses_request(parse_json(body))
+
+
+def responses_request(content: dict[str, Any]) -> Asked:
+    """Raises InvalidRequestError or UnsupportedParameterError."""
+    wire = validated(ResponsesRequest, without_idle(content, _IDLE))
     return Asked(wire, _conversation(wire).translated(_fields(wire), _names(wire)))
 
 

@@ -460,3 +460,31 @@ def test_keys_guard_files_and_batches(tiny_checkpoint: Path, tmp_path: Path) -> 
     with run_server(app) as url:
         for path in ("/v1/files", "/v1/batches", "/v1/files/x/content"):
             assert httpx.get(url + path).status_code == 401
+
+
+def test_responses_as_lines(client: openai.OpenAI) -> None:
+    url = "/v1/responses"
+    first = client.responses.create(model="tiny", input="Hi")
+    bodies = [
+        {"input": "Hi"},
+        {"input": "Hi", "store": True, "previous_response_id": first.id},
+        {"input": "Hi", "stream": True},
+        {"input": [{"role": "user", "content": [{"type": "input_text"}]}]},
+        {"input": "Hi", "previous_response_id": "resp_0"},
+    ]
+    batch = finished(client, start(client, lines(*bodies, url=url), endpoint=url).id)
+    good = results(client, batch.output_file_id)
+    assert sorted(good) == ["r0", "r1"]
+    plain, stored = (good[name]["response"]["body"] for name in ("r0", "r1"))
+    assert plain["output"][0]["content"][0]["text"] == first.output_text
+    assert (plain["store"], stored["store"]) == (False, True)
+    assert client.responses.retrieve(stored["id"]).output_text
+    with pytest.raises(openai.NotFoundError):
+        client.responses.retrieve(plain["id"])
+    bad = results(client, batch.error_file_id)
+    params = {name: row["response"]["body"]["error"]["param"] for name, row in bad.items()}
+    assert params == {
+        "r2": "stream",
+        "r3": "input[0].content[0].text",
+        "r4": "previous_response_id",
+    }

@@ -49,7 +49,7 @@ async def test_f34_in_a_long_prompt(tiny_checkpoint: Path, prompts: PromptBuilde
     engine = make_engine(tiny_checkpoint, prompts, max_num_batched_tokens=64, on_step=steps.append)
     async with running(engine):
         stream = engine.submit(request(prompts, "a", LONG, text="many words " * 120))
-        await until(lambda: steps and steps[-1].num_prefill_tokens, "it does not begin")
+        await until(lambda: any(step.num_prefill_tokens for step in steps), "it does not begin")
         stream.abort()
         num_steps = len(steps)
         await until(lambda: steps[-1].num_running == 0, "it still runs")

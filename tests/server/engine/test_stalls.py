@@ -27,6 +27,8 @@ from tests.server.engine.driving import (
     worker_pid,
 )
 
+pytestmark = pytest.mark.alone
+
 
 async def test_f03_stopped_with_work(tiny_checkpoint: Path, prompts: PromptBuilder) -> None:
     async with running(make_engine(tiny_checkpoint, prompts, stall_timeout_s=2)) as engine:

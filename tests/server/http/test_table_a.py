@@ -101,6 +101,7 @@ def test_a09_every_route_needs_a_key_but_the_operators_and_the_page(app: FastAPI
     assert say(url, request(start=b"GET /ui/../v1/models HTTP/1.1")).status == 404
 
 
+@pytest.mark.alone
 async def test_a04_the_time_tells_nothing_of_the_key() -> None:
     """Medians of many, wrong at the start and wrong at the end."""
 
