@@ -8,6 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,7 @@ def prometheus(tmp_path: Path, demo_server: str) -> Iterator[str]:
     command += [f"--web.listen-address=127.0.0.1:{port}"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
+        wait_until_ready(f"http://127.0.0.1:{port}/-/ready")
         yield f"http://127.0.0.1:{port}/api/v1"
     finally:
         process.terminate()
@@ -171,11 +173,18 @@ def ask_for_a_while(server: str, prometheus: str, site: Site) -> None:
     raise AssertionError("Prometheus saw no request")
 
 
+def wait_until_ready(url: str) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with suppress(httpx.TransportError):
+            if httpx.get(url).status_code == 200:
+                return
+        time.sleep(0.1)
+    raise AssertionError("Prometheus does not come up")
+
+
 def results(prometheus: str, query: dict[str, str]) -> list[Any]:
-    try:
-        answer = httpx.get(f"{prometheus}/query", params=query).json()
-    except httpx.HTTPError:  # not up yet
-        return []
+    answer = httpx.get(f"{prometheus}/query", params=query).json()
     found: list[Any] = answer.get("data", {}).get("result", [])
     return found
 

@@ -126,6 +126,7 @@ async def test_stopping_with_work_under_way_ends_it() -> None:
 
 
 async def test_a_cancelled_request_frees_its_decoder(gate: MediaLoader) -> None:
+    await all_replaced(gate)  # those that the tests before it killed
     work = asyncio.create_task(outcome(gate, slow(), 6))
     await busy_decoder(gate)
     work.cancel()
