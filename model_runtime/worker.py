@@ -41,6 +41,7 @@ def main(socket_fd: int, pulse_fd: int) -> int:
         logger.info("the front end closed the link")
     except Exception:
         logger.exception("the worker ends")
+        logging.shutdown()
         os._exit(1)  # a device that is lost could hold up an orderly end
     return 0
 
