@@ -14,6 +14,10 @@ from tokenizers import Tokenizer
 from model_runtime.checkpoint import CheckpointError, SpecialTokens
 
 
+class TokenizerError(Exception):
+    """A text that the tokenizer cannot bear."""
+
+
 class PromptTokenizer:
     """Encodes plain runs of text, and knows the ids of the control tokens."""
 
@@ -31,8 +35,13 @@ class PromptTokenizer:
         self.longest_token_chars = max(map(len, self.tokenizer.get_vocab()))
 
     def encode(self, text: str) -> list[int]:
-        """Ids of plain text; nothing in it becomes a control token."""
-        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
+        """Ids of plain text; nothing in it becomes a control token. Raises TokenizerError."""
+        try:
+            ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":  # Rust's, which is no Exception
+                raise
+            raise TokenizerError("The tokenizer panicked.") from error
         return ids
 
     def token_bytes(self, token_id: int) -> bytes:

@@ -37,12 +37,17 @@ def until_ready(url: str, process: "subprocess.Popen[bytes]") -> str:
     raise AssertionError("it does not become ready")
 
 
-def assert_as_before(server: Served, num_fds: int) -> None:
-    """The common end check: ready, right, and nothing is held for anybody."""
-    deadline = time.monotonic() + 20
+def wait_until_ready(server: Served) -> None:
+    deadline = time.monotonic() + 30
     while not server.is_ready():
         assert time.monotonic() < deadline, "it does not become ready again"
         time.sleep(0.05)
+
+
+def assert_as_before(server: Served, num_fds: int) -> None:
+    """The common end check: ready, right, and nothing is held for anybody."""
+    wait_until_ready(server)
+    deadline = time.monotonic() + 20
     answer = ask(server.url).json()
     assert RIGHT in answer["choices"][0]["message"]["content"], answer
     while held := holdings(server, num_fds):
