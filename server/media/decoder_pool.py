@@ -15,7 +15,15 @@ import msgspec
 
 from server.errors import MediaError
 from server.media.decoder import HEADER
-from server.media.jobs import DecodedTiles, DecodeRefusal, Job, JobResult, Measured
+from server.media.jobs import (
+    DecodedTiles,
+    DecodeRefusal,
+    Job,
+    JobResult,
+    Measured,
+    MeasureJob,
+    max_result_bytes,
+)
 
 logger = logging.getLogger(__name__)
 _KEPT_ENVIRONMENT = ("PATH", "PYTHONPATH", "VIRTUAL_ENV", "LANG", "LD_LIBRARY_PATH")
@@ -72,6 +80,9 @@ class DecoderPool:
                 param=param,
                 code="media_too_complex",
             ) from error
+        except msgspec.DecodeError as error:
+            logger.error("a decoder answered what it was not asked")
+            raise undecodable_media(param) from error
         finally:
             self._give_back(decoder, is_usable)
         if isinstance(result, DecodeRefusal):
@@ -102,6 +113,12 @@ class DecoderPool:
         decoder = await _Decoder.start(self._memory_bytes)
         self._all.add(decoder)
         self._idle.put_nowait(decoder)
+
+
+def undecodable_media(param: str) -> MediaError:
+    return MediaError(
+        "The media is damaged or cannot be decoded.", param=param, code="media_decode_failed"
+    )
 
 
 class _Decoder:
@@ -135,14 +152,19 @@ class _Decoder:
         return self._process.returncode is not None
 
     async def run(self, job: Job) -> JobResult:
-        """Raises ConnectionError or IncompleteReadError when the process dies."""
+        """Raises ConnectionError or IncompleteReadError when the process dies, DecodeError when it
+        does not say what it was asked: hostile media may have taken it over."""
         assert self._process.stdin is not None and self._process.stdout is not None
         payload = msgspec.msgpack.encode(job)
         self._process.stdin.writelines((HEADER.pack(len(payload)), payload))
         await self._process.stdin.drain()
         header = await self._process.stdout.readexactly(HEADER.size)
         (length,) = HEADER.unpack(header)
+        if length > max_result_bytes(job):
+            raise msgspec.DecodeError("too long")
         result: JobResult = self._decoder.decode(await self._process.stdout.readexactly(length))
+        if isinstance(result, DecodedTiles if isinstance(job, MeasureJob) else Measured):
+            raise msgspec.DecodeError("of another kind")
         return result
 
     async def kill(self) -> None:

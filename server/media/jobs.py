@@ -2,6 +2,8 @@
 
 import msgspec
 
+_NOT_PIXELS = 1 << 20  # bytes: counts, names, times
+
 
 class TileParams(msgspec.Struct, frozen=True):
     """How pictures are cut, from the checkpoint's image processor."""
@@ -87,6 +89,16 @@ class DecodeRefusal(msgspec.Struct, frozen=True, tag=True):
 
 Job = MeasureJob | DecodeJob
 JobResult = Measured | DecodedTiles | DecodeRefusal
+
+
+def max_result_bytes(job: Job) -> int:
+    """A decoder that says more than this says nothing that was asked."""
+    if isinstance(job, MeasureJob):
+        return _NOT_PIXELS
+    source, tiles = job.source, job.source.tiles
+    num_images = max(len(source.data), len(job.frames))
+    num_tiles = tiles.max_tiles + 1 if source.kind == "image" else num_images
+    return num_tiles * tiles.width * tiles.height * 3 + _NOT_PIXELS
 
 
 class MediaRefused(Exception):

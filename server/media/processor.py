@@ -17,7 +17,7 @@ from model_runtime.checkpoint import TileProcessing
 from model_runtime.protocol import TileSet
 from server.errors import MediaError
 from server.media.data_url import is_frame_list
-from server.media.decoder_pool import DecoderPool
+from server.media.decoder_pool import DecoderPool, undecodable_media
 from server.media.jobs import (
     DecodedTiles,
     DecodeJob,
@@ -109,6 +109,7 @@ class MediaProcessor:
         timeout_s = self._settings.decode_timeout_s(request.kind)
         measured = await self._decoders.run(MeasureJob(source), timeout_s, request.param)
         assert isinstance(measured, Measured)
+        _check_counts(measured, source, request.param)
         return measured
 
     async def _decode(self, item: PlannedItem) -> LoadedMedia:
@@ -201,3 +202,11 @@ def limits_of(settings: MediaSettings) -> Limits:
         max_sampled_frames=settings.max_sampled_frames,
         allows_avif=settings.allow_avif,
     )
+
+
+def _check_counts(measured: Measured, source: MediaSource, param: str) -> None:
+    """A decoder that hostile media took over may say anything; the prompt is built from this."""
+    most = source.tiles.max_tiles + 1  # with the thumbnail
+    counts = measured.num_tiles
+    if not counts or not all(0 < count <= most for count in counts) or measured.num_pixels < 1:
+        raise undecodable_media(param)
