@@ -185,3 +185,22 @@ def test_f58_a_connection_serves_on_after_an_error(server: Served, bad: bytes) -
             assert piece, received
             received += piece
     assert received.startswith(b"HTTP/1.1 400 ") and received.count(b"HTTP/1.1 200 OK") == 1
+
+
+async def test_f23_slow_media_everywhere_and_texts_are_served(server: Served) -> None:
+    """As many as may load media wait for a site that says nothing more."""
+    async with hanging_site() as (url, asked, _):
+        slow = []
+        for number in range(10):
+            part = {"type": "image_url", "image_url": {"url": f"{url}?{number}"}}
+            messages = [{"role": "user", "content": [part]}]
+            slow.append(await asyncio.to_thread(post, server, messages=messages))
+        await asyncio.wait_for(asked.wait(), 10)
+        seconds = []
+        for _ in range(5):
+            started = time.monotonic()
+            assert RIGHT in (await asyncio.to_thread(ask, server.url)).text
+            seconds.append(time.monotonic() - started)
+        assert min(seconds) < 0.5
+        for connection in slow:
+            connection.close()
