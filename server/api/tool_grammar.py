@@ -17,6 +17,7 @@ JSON_STYLE: dict[str, Any] = {
     "key_separator": ": ",
 }
 _ANY_OBJECT = {"type": "object"}
+_OPENING = {"additionalProperties", "patternProperties", "$ref", "allOf", "anyOf", "oneOf"}
 
 
 def tool_grammar(request: ChatCompletionRequest, marks_are_tokens: bool) -> str:
@@ -59,12 +60,20 @@ def _callable(request: ChatCompletionRequest) -> list[Tool]:
 def _rules(index: int, tool: Tool, is_demanded: bool) -> list[str]:
     function = tool.function
     is_bound = is_demanded or function.strict
-    schema = {**_ANY_OBJECT, **((function.parameters or {}) if is_bound else {})}
+    schema = {**_ANY_OBJECT, **(_closed(function.parameters or {}) if is_bound else {})}
     beginning = json.dumps(f'{{"name": {json.dumps(function.name)}, "arguments": ')
     return [
         f'f{index}: {beginning} a{index} "}}"',
         f"a{index}: %json {json.dumps(schema | {'x-guidance': JSON_STYLE})}",
     ]
+
+
+def _closed(parameters: dict[str, Any]) -> dict[str, Any]:
+    """A function takes the arguments that are named, unless it says otherwise: else a model could
+    go on inventing others."""
+    if "properties" not in parameters or parameters.keys() & _OPENING:
+        return parameters
+    return {**parameters, "additionalProperties": False}
 
 
 def check_tools(request: ChatCompletionRequest) -> None:

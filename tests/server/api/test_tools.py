@@ -53,6 +53,18 @@ def test_a_named_tool_is_called_once(worker_url: str, seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
+def test_a_function_takes_the_arguments_that_it_names(worker_url: str, seed: int) -> None:
+    """As most libraries write them: without a word on others."""
+    properties = {"city": {"enum": ["Paris", "Köln"]}}
+    parameters = {"type": "object", "properties": properties}
+    tool = {"type": "function", "function": {"name": "where", "parameters": parameters}}
+    body = {**ASK, "tools": [tool], "tool_choice": "required", "parallel_tool_calls": False}
+    choice = post(worker_url, {**body, "seed": seed}).json()["choices"][0]
+    (call,) = choice["message"]["tool_calls"]
+    assert json.loads(call["function"]["arguments"]).keys() <= {"city"}
+
+
+@pytest.mark.parametrize("seed", range(4))
 def test_some_tool_is_called_when_required(worker_url: str, seed: int) -> None:
     body = {**ASK, "tools": [WEATHER], "tool_choice": "required", "seed": seed, "max_tokens": 400}
     choice = post(worker_url, body).json()["choices"][0]
