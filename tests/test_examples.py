@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from clients.chat import main as chat
+from clients.chat.command import main as chat
 
 ROOT = Path(__file__).parent.parent
 
