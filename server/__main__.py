@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     """Entry point of `internvl-server`. Returns the exit status."""
     arguments = sys.argv[1:] if argv is None else argv
     if arguments[:1] == ["chat"]:
-        from clients.chat import main as chat  # the clients stand alone
+        from clients.chat.command import main as chat  # the clients stand alone
 
         return chat(arguments[1:])
     if arguments[:1] == ["bench"]:

@@ -13,7 +13,7 @@ import httpx
 import openai
 import pytest
 
-from clients.chat import main as chat
+from clients.chat.command import main as chat
 from server.settings import ServerSettings
 from tests.deploy.files import read_yaml
 

@@ -171,3 +171,5 @@ class _Decoder:
         with suppress(ProcessLookupError):
             self._process.kill()
         await self._process.wait()
+        if self._process.stdin is not None:
+            self._process.stdin.close()

@@ -44,6 +44,7 @@ async def loader() -> AsyncIterator[MediaLoader]:
     await loader.start()
     yield loader
     await loader.stop()
+    await asyncio.sleep(0.05)  # the pipes of the dead are closed
 
 
 def make_liars(loader: MediaLoader, answer: bytes) -> None:

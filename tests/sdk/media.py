@@ -28,4 +28,5 @@ def text(words: str) -> dict[str, Any]:
 
 def user(*parts: Any) -> Any:
     """One turn; Any, as the package's types know no video."""
-    return {"role": "user", "content": list(parts) if len(parts) > 1 else parts[0]}
+    content = parts[0] if isinstance(parts[0], str) else list(parts)
+    return {"role": "user", "content": content}
