@@ -81,7 +81,8 @@ def terminal(fake: FakeOpenAI, tmp_path: Path) -> Iterator[Terminal]:
     with serve(fake) as url:
         terminal = Terminal(url, tmp_path)
         terminal.expect("Talking to fake")
-        terminal.expect("> ")
+        terminal.expect("commands.")
+        terminal.expect(">")
         yield terminal
         terminal.close()
 
@@ -152,7 +153,8 @@ def test_the_real_server_answers(tmp_path: Path) -> None:
     with Served(tmp_path / "log") as served:
         terminal = Terminal(f"{served.url}/v1", tmp_path)
         try:
-            terminal.expect("> ")
+            terminal.expect("commands.")
+            terminal.expect(">")
             terminal.type("Who are you?\r")
             assert "InternVL" in terminal.expect("tokens")
             assert terminal.leave() == 0
