@@ -75,7 +75,7 @@ class Journal:
             self._file.flush()
         elif head != self._head:
             raise ClientError(
-                f"{self._path} belongs to other input or another server; delete it to begin anew."
+                f"{self._path} belongs to other input or another --model; delete it to begin anew."
             )
         else:
             self._load_results()
