@@ -52,6 +52,10 @@ def main(argv: list[str] | None = None) -> int:
         from clients.bench.command import main as bench
 
         return bench(arguments[1:])
+    if arguments[:1] == ["batch"]:
+        from clients.batch.command import main as batch
+
+        return batch(arguments[1:])
     try:
         parsed = _parser().parse_args(arguments)
         settings = read_settings(parsed)
@@ -162,6 +166,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--json", action="store_true", help="print one JSON object")
     commands.add_parser("chat", help="talk to a server", add_help=False)
     commands.add_parser("bench", help="measure a server", add_help=False)
+    commands.add_parser("batch", help="ask a server every line of a file", add_help=False)
     return parser
 
 

@@ -9,7 +9,9 @@ from annotated_types import Le, MaxLen
 from pydantic import BaseModel
 from starlette.routing import Route
 
+from clients.batch.command import make_parser as make_batch_parser
 from clients.bench.options import make_parser as make_bench_parser
+from clients.chat.options import make_parser as make_chat_parser
 from server.api.completions.schemas import CompletionRequest
 from server.api.messages.schemas import MessagesRequest
 from server.api.responses.schemas import ResponsesRequest
@@ -26,7 +28,6 @@ from tests.fakes import make_app
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "clients" / "examples"
 OTHER_FLAGS = {
-    *("--image", "--base-url"),  # chat
     *("--print-config", "--json"),  # serve, doctor
     *("--only", "--shape", "--threads", "--per-kind"),  # the benches
     "--profile",  # docker compose
@@ -86,7 +87,8 @@ def test_make_commands_exist(document: Path) -> None:
 def test_flags_exist(document: Path) -> None:
     """Those of `serve`, of our other commands, and of the tools that documents speak of."""
     settings = {flag(setting.name) for setting in dataclasses.fields(ServerSettings)}
-    settings |= set(make_bench_parser()._option_string_actions)
+    for make in (make_bench_parser, make_chat_parser, make_batch_parser):
+        settings |= set(make()._option_string_actions)
     text = document.read_text(encoding="utf-8")
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
     assert named - settings - OTHER_FLAGS == set()

@@ -61,6 +61,7 @@ class Terminal:
 
     def leave(self) -> int:
         """By Ctrl-D; the exit status."""
+        self.expect(">")  # before that, the terminal itself would take the key
         self.type("\x04")
         return self.process.wait(20)
 
@@ -80,10 +81,13 @@ def fake() -> FakeOpenAI:
 def terminal(fake: FakeOpenAI, tmp_path: Path) -> Iterator[Terminal]:
     with serve(fake) as url:
         terminal = Terminal(url, tmp_path)
-        terminal.expect("Talking to fake")
-        terminal.expect("> ")
-        yield terminal
-        terminal.close()
+        try:
+            terminal.expect("Talking to fake")
+            terminal.expect("commands.")
+            terminal.expect(">")
+            yield terminal
+        finally:
+            terminal.close()
 
 
 def contents(fake: FakeOpenAI) -> list[object]:
@@ -96,13 +100,13 @@ def test_a_conversation_with_commands(fake: FakeOpenAI, terminal: Terminal, tmp_
     assert "word word word word" in terminal.expect("12 + 8 tokens")
     terminal.type("/system Be brief.\r")
     terminal.type("sec\\\rond\r")
-    terminal.expect("tokens")
+    terminal.expect(" + 8 tokens")
     image = {"type": "image_url", "image_url": {"url": "http://h/1.png"}}
     question = [image, {"type": "text", "text": "first"}]
     assert contents(fake) == ["Be brief.", question, "word word word word ", "sec\nond"]
     terminal.type("/undo\r")
     terminal.type("/retry\r")
-    terminal.expect("tokens")
+    terminal.expect(" + 8 tokens")
     assert contents(fake) == ["Be brief.", question]
     saved = tmp_path / "talk.json"
     terminal.type(f"/save {saved}\r")
@@ -110,7 +114,7 @@ def test_a_conversation_with_commands(fake: FakeOpenAI, terminal: Terminal, tmp_
     assert len(json.loads(saved.read_text(encoding="utf-8"))["messages"]) == 3
     terminal.type("/clear\r")
     terminal.type("third\r")
-    terminal.expect("tokens")
+    terminal.expect(" + 8 tokens")
     assert contents(fake) == ["Be brief.", "third"]
     assert terminal.leave() == 0
     assert "+third" in (tmp_path / "internvl-server" / "chat_history").read_text()
@@ -118,7 +122,7 @@ def test_a_conversation_with_commands(fake: FakeOpenAI, terminal: Terminal, tmp_
 
 def test_pasted_lines_are_one_question(fake: FakeOpenAI, terminal: Terminal) -> None:
     terminal.type("\x1b[200~one\rtwo\x1b[201~\r")
-    terminal.expect("tokens")
+    terminal.expect(" + 8 tokens")
     assert contents(fake) == ["one\ntwo"]
 
 
@@ -134,7 +138,7 @@ def test_ctrl_c_stops_the_answer_and_keeps_what_came(fake: FakeOpenAI, terminal:
         time.sleep(0.02)
     fake.gap_s = 0
     terminal.type("and then?\r")
-    terminal.expect("tokens")
+    terminal.expect(" + 8 tokens")
     assert contents(fake) == ["long", "word ", "and then?"]
     assert terminal.leave() == 0
 
@@ -144,7 +148,7 @@ def test_a_failure_is_told_and_can_be_tried_again(fake: FakeOpenAI, terminal: Te
     terminal.type("hello\r")
     terminal.expect("No.")
     terminal.type("/retry\r")
-    terminal.expect("tokens")
+    terminal.expect(" + 8 tokens")
     assert contents(fake) == ["hello"]
 
 
@@ -152,9 +156,10 @@ def test_the_real_server_answers(tmp_path: Path) -> None:
     with Served(tmp_path / "log") as served:
         terminal = Terminal(f"{served.url}/v1", tmp_path)
         try:
-            terminal.expect("> ")
+            terminal.expect("commands.")
+            terminal.expect(">")
             terminal.type("Who are you?\r")
-            assert "InternVL" in terminal.expect("tokens")
+            assert "InternVL" in terminal.expect(" tokens")
             assert terminal.leave() == 0
         finally:
             terminal.close()
