@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from clients.batch.lines import Job
-from clients.target import refusal, unreachable
+from clients.target import ClientError, refusal, unreachable
 
 _BUSY = (429, 503)
 _BROKEN = (408, 500, 502, 504)
@@ -38,13 +38,21 @@ class Sender:
                 failures += 1
             elif isinstance(response, httpx.Response) or _is_away(response):
                 if time.monotonic() > deadline:
-                    raise unreachable(self._base_url)
+                    raise self._given_up(response)
             elif failures >= self._retries:
                 return failed(job.custom_id, "connection_failed", type(response).__name__)
             else:
                 failures += 1
             refusals += 1
             await asyncio.sleep(_pause(response, refusals))
+
+    def _given_up(self, response: httpx.Response | httpx.HTTPError) -> ClientError:
+        if isinstance(response, httpx.Response):
+            return ClientError(
+                f"The server stays busy (status {response.status_code}). The same command goes on "
+                "from here; a smaller --concurrency may help."
+            )
+        return unreachable(self._base_url)
 
     async def _try(self, job: Job) -> httpx.Response | httpx.HTTPError:
         url = self._base_url.removesuffix("/v1") + job.path

@@ -124,6 +124,36 @@ def test_other_input_is_not_mixed_in(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "delete it" in capsys.readouterr().err
 
 
+def test_a_server_that_stays_busy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Told as it is; what was answered before is not asked again."""
+    asked, out = write(tmp_path / "in.jsonl", questions(3)), tmp_path / "out.jsonl"
+    alone = ["--concurrency", "1"]
+    with echo({number: 429 for number in range(2, 100)}) as (url, _):
+        command = [str(asked), str(out), "--base-url", url, *alone]
+        assert main([*command, "--patience", "0.1"]) == 1
+    assert "stays busy (status 429)" in capsys.readouterr().err and not out.exists()
+    with echo() as (url, bodies):
+        assert main([str(asked), str(out), "--base-url", url, *alone]) == 0
+        assert len(bodies) == 2
+    assert len(out.read_text(encoding="utf-8").splitlines()) == 3
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
+    asked, out = write(tmp_path / "in.jsonl", questions(60)), tmp_path / "out.jsonl"
+    with echo(delay=0.2) as (url, bodies):
+        command = [*COMMAND, str(asked), str(out), "--base-url", url, "--concurrency", "2"]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE)
+        while len(bodies) < 10:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=20)
+        assert process.returncode == 1 and b"the same command goes on" in said
+        assert b"Traceback" not in said
+        asked_before = len(bodies)
+        assert main([str(asked), str(out), "--base-url", url]) == 0
+        assert len(bodies) - asked_before <= 60 - asked_before + 2  # those under way
+
+
 def test_nobody_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = write(tmp_path / "in.jsonl", questions(2))
     assert main([str(source), str(tmp_path / "o"), "--base-url", "http://127.0.0.1:9/v1"]) == 1
