@@ -128,7 +128,7 @@ def test_a_server_that_stays_busy(tmp_path: Path, capsys: pytest.CaptureFixture[
     """Told as it is; what was answered before is not asked again."""
     asked, out = write(tmp_path / "in.jsonl", questions(3)), tmp_path / "out.jsonl"
     alone = ["--concurrency", "1"]
-    with echo({number: 429 for number in range(2, 100)}) as (url, _):
+    with echo(dict.fromkeys(range(2, 100), 429)) as (url, _):
         command = [str(asked), str(out), "--base-url", url, *alone]
         assert main([*command, "--patience", "0.1"]) == 1
     assert "stays busy (status 429)" in capsys.readouterr().err and not out.exists()
