@@ -1,7 +1,9 @@
 """The checkpoint's tokenizer, with control tokens that only we can write.
 
 Text from users is encoded with `encode_special_tokens`: a typed `<IMG_CONTEXT>` or
-`<|im_end|>` stays the characters it is. Control tokens enter a prompt by their id.
+`<|im_end|>` stays the characters it is. Control tokens enter a prompt by their id. The marks of
+grounding (`<ref>cat</ref><box>[[…]]</box>`) are the exception: they are part of what people ask,
+and can neither end a turn nor stand for a picture.
 """
 
 import json
@@ -12,6 +14,9 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from model_runtime.checkpoint import CheckpointError, SpecialTokens
+
+_GROUNDING = ("<ref>", "</ref>", "<box>", "</box>")
+_GROUNDING_PATTERN = re.compile(f"({'|'.join(_GROUNDING)})")
 
 
 class TokenizerError(Exception):
@@ -32,10 +37,18 @@ class PromptTokenizer:
         self.image_end_id = self._control_ids[special_tokens.image_end]
         longest_first = sorted(self._control_ids, key=len, reverse=True)
         self._control_pattern = re.compile("|".join(map(re.escape, longest_first)))
+        self._grounding_ids = {t: i for t, i in self._control_ids.items() if t in _GROUNDING}
         self.longest_token_chars = max(map(len, self.tokenizer.get_vocab()))
 
     def encode(self, text: str) -> list[int]:
-        """Ids of plain text; nothing in it becomes a control token. Raises TokenizerError."""
+        """Ids of users' text. Raises TokenizerError."""
+        ids: list[int] = []
+        for piece in _GROUNDING_PATTERN.split(text):
+            known = self._grounding_ids.get(piece)
+            ids += [known] if known is not None else self._plain(piece)
+        return ids
+
+    def _plain(self, text: str) -> list[int]:
         try:
             ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
         except BaseException as error:
@@ -66,8 +79,9 @@ class PromptTokenizer:
         return [(piece, is_control) for piece, is_control in pieces if piece]
 
     def count_control(self, text: str) -> int:
-        """How often user text spells a control token."""
-        return sum(1 for _ in self._control_pattern.finditer(text))
+        """How often user text spells a control token that stays text."""
+        found = self._control_pattern.finditer(text)
+        return sum(1 for match in found if match.group() not in self._grounding_ids)
 
 
 def _byte_alphabet() -> dict[str, int]:
