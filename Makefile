@@ -3,6 +3,7 @@
 #   make serve                      the embedded demo model on 127.0.0.1:8000
 #   make serve PORT=9000 MODEL=OpenGVLab/InternVL3-1B-hf
 #   make test                       the whole test suite (make test ARGS="-k tiling -x")
+#   make test-long                  two minutes of schemathesis over every route (ARGS="--seconds 600")
 #   make check                      format, lint and types
 #   make lint                       the fixing form of format and lint
 #   make bench                      speed of the engine on this CPU, with random weights
@@ -27,7 +28,7 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help serve test check lint bench soak gpu-check clean
+.PHONY: help serve test test-long check lint bench soak gpu-check clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -37,6 +38,10 @@ serve: $(INSTALLED)
 
 test: $(INSTALLED_DEV)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+test-long: $(INSTALLED_DEV)
+	$(PIP_INSTALL) -e ".[long]"
+	$(BIN)/python -m tests.long $(ARGS)
 
 check: $(INSTALLED_DEV)
 	$(BIN)/ruff format --check .
