@@ -155,6 +155,8 @@ class _Decoder:
         """Raises ConnectionError or IncompleteReadError when the process dies, DecodeError when it
         does not say what it was asked: hostile media may have taken it over."""
         assert self._process.stdin is not None and self._process.stdout is not None
+        if self._process.stdin.is_closing():  # it died just now; uvloop would call it our mistake
+            raise ConnectionResetError
         payload = msgspec.msgpack.encode(job)
         self._process.stdin.writelines((HEADER.pack(len(payload)), payload))
         await self._process.stdin.drain()

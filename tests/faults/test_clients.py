@@ -92,18 +92,22 @@ def test_f30_a_client_that_leaves_in_the_middle_of_its_body(server: Served, leav
 async def hanging_site() -> AsyncIterator[tuple[str, asyncio.Event, asyncio.Event]]:
     """A URL that sends a beginning only; tells when it is asked and when it is given up."""
     asked, left = asyncio.Event(), asyncio.Event()
+    writers: list[asyncio.StreamWriter] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n\x89PNG")
         asked.set()
         await reader.read()
         left.set()
-        writer.close()
 
     site = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with site:
         yield f"http://127.0.0.1:{site.sockets[0].getsockname()[1]}/a.png", asked, left
+        for writer in writers:
+            writer.close()
+        await asyncio.gather(*(w.wait_closed() for w in writers), return_exceptions=True)
 
 
 async def test_f31_a_client_that_leaves_during_a_fetch(server: Served) -> None:

@@ -32,7 +32,8 @@ def main() -> int:
 def _drive(server: Served, seconds: int, seed: int) -> int:
     command = [str(Path(sys.executable).with_name("schemathesis")), "run"]
     command += [f"{server.url}/openapi.json", f"--checks={_CHECKS}", f"--seed={seed}"]
-    command += [f"--max-time={seconds}", "--max-examples=100000", "--workers=4", "--no-color"]
+    command += [f"--max-time={seconds}", "--max-examples=100000", "--workers=1", "--no-color"]
+    command += ["--phases=fuzzing,stateful"]
     return subprocess.run(command, check=False).returncode
 
 
