@@ -24,17 +24,17 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         arguments = (f"--batch-dir={folder}/batches", "--max-model-len=1024")
         with Served(Path(folder) / "server.log", arguments) as server:
-            status = _drive(server, given.seconds, given.seed)
+            status = _drive(server, folder, given.seconds, given.seed)
             assert server.is_ready() and not server.gauges()["worker_restarts_total"]
     return status
 
 
-def _drive(server: Served, seconds: int, seed: int) -> int:
+def _drive(server: Served, folder: str, seconds: int, seed: int) -> int:
     command = [str(Path(sys.executable).with_name("schemathesis")), "run"]
     command += [f"{server.url}/openapi.json", f"--checks={_CHECKS}", f"--seed={seed}"]
     command += [f"--max-time={seconds}", "--max-examples=100000", "--workers=1", "--no-color"]
     command += ["--phases=fuzzing,stateful"]
-    return subprocess.run(command, check=False).returncode
+    return subprocess.run(command, check=False, cwd=folder).returncode
 
 
 if __name__ == "__main__":
