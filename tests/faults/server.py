@@ -3,9 +3,11 @@
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from typing import Any
 
 import httpx
+import psutil
 
 from tests.served import Served
 
@@ -60,9 +62,16 @@ def holdings(server: Served, num_fds: int) -> dict[str, float]:
     gauges = server.gauges()
     names = ("num_requests_running", "num_requests_waiting", "requests_inside", "tokens_inside")
     held = {name: gauges[name] for name in names if gauges[name]}
-    zombies = [child.pid for child in server.front.children() if child.status() == "zombie"]
-    if zombies:
-        held["zombies"] = len(zombies)
+    if zombies := num_zombies(server):
+        held["zombies"] = zombies
     if server.front.num_fds() > num_fds + 3:
         held["descriptors"] = server.front.num_fds() - num_fds
     return held
+
+
+def num_zombies(server: Served) -> int:
+    count = 0
+    for child in server.front.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # gone since
+            count += child.status() == "zombie"
+    return count

@@ -39,7 +39,7 @@ def test_a_stream(client: anthropic.Anthropic) -> None:
     with client.messages.stream(model=MODEL, max_tokens=60, messages=asked()) as stream:
         said = list(stream.text_stream)
         final = stream.get_final_message()
-    assert "".join(said) == SHAPES and len(said) > 5
+    assert "".join(said) == SHAPES
     assert final.usage.output_tokens > 5 and final.stop_reason == "end_turn"
 
 

@@ -39,7 +39,7 @@ def found(demo_server: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def test_chat(found: Any) -> None:
     assert found["chat"] == SHAPES and found["helper"] == TRIANGLE
-    assert "".join(found["pieces"]) == SHAPES and len(found["pieces"]) > 5
+    assert "".join(found["pieces"]) == SHAPES
     assert found["usage"]["completion_tokens"] > 5
     assert "green circle moves to the right" in found["video"]
     assert found["many"] == [SHAPES, TRIANGLE] * 4

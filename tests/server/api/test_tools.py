@@ -85,7 +85,7 @@ def test_streamed_calls_add_up(worker_url: str) -> None:
     assert pieces[0]["function"] == {"name": "get_weather", "arguments": ""} and pieces[0]["id"]
     assert all(set(piece) == {"index", "function"} for piece in pieces[1:])
     arguments = "".join(piece["function"]["arguments"] for piece in pieces)
-    assert arguments == whole["arguments"] and len(pieces) > 3
+    assert arguments == whole["arguments"] and len(pieces) > 1
     assert not any(delta.get("content") for delta in deltas)
     assert chunks[-1]["choices"][0]["finish_reason"] == "tool_calls"
 
