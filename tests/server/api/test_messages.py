@@ -451,7 +451,7 @@ def test_streamed_calls_add_up(calling_url: str) -> None:
         assert mine[0]["content_block"]["name"] == "get_weather"
         assert mine[0]["content_block"]["input"] == {}
         deltas = [event["delta"] for event in mine[1:-1]]
-        assert {delta["type"] for delta in deltas} == {"input_json_delta"} and len(deltas) > 3
+        assert {delta["type"] for delta in deltas} == {"input_json_delta"} and len(deltas) > 1
         assert json.loads("".join(delta["partial_json"] for delta in deltas)) == {"city": city}
     assert told[-2]["delta"]["stop_reason"] == "tool_use"
 

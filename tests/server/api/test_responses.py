@@ -576,7 +576,7 @@ def test_streamed_calls_add_up(calling_url: str) -> None:
         "output_item.done",
     ]
     assert distinct == ["created", "in_progress", *message, *call, *call, "completed"]
-    assert len(deltas) > 6
+    assert len(deltas) > 1
     output = told[-1]["response"]["output"]
     for index, item in enumerate(output):
         mine = [event for event in told if event.get("output_index") == index]
