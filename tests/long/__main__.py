@@ -1,6 +1,6 @@
-"""`make test-long`: schemathesis drives a served demo model by the server's own OpenAPI document.
+"""`make test-long`: LiteLLM asks a served demo model, then schemathesis drives the server.
 
-Bodies are made from the schemas, true and broken ones. No answer may be a 5xx but a full house's,
+It goes by the server's own OpenAPI document. Bodies are made from the schemas, true and broken ones. No answer may be a 5xx but a full house's,
 and each is of a status and a shape that the document names.
 """
 
@@ -8,10 +8,12 @@ import argparse
 import subprocess
 import sys
 import tempfile
+import venv
 from pathlib import Path
 
 from tests.served import Served
 
+_LITELLM = ("litellm==1.106.2", "mcp==2.3.0")
 _CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance"
 _CHECKS += ",response_schema_conformance"
 
@@ -24,6 +26,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         arguments = (f"--batch-dir={folder}/batches", "--max-model-len=1024")
         with Served(Path(folder) / "server.log", arguments) as server:
+            _drive_litellm(server)
             status = _drive(server, folder, given.seconds, given.seed)
             assert server.is_ready() and not server.gauges()["worker_restarts_total"]
     return status
@@ -35,6 +38,17 @@ def _drive(server: Served, folder: str, seconds: int, seed: int) -> int:
     command += [f"--max-time={seconds}", "--max-examples=100000", "--workers=1", "--no-color"]
     command += ["--phases=fuzzing,stateful"]
     return subprocess.run(command, check=False, cwd=folder).returncode
+
+
+def _drive_litellm(server: Served) -> None:
+    """In a venv of its own inside ours, made once. Raises CalledProcessError."""
+    folder = Path(sys.prefix) / "litellm"
+    python = str(folder / "bin" / "python")
+    if not folder.is_dir():
+        venv.create(folder, with_pip=True)
+        subprocess.run([python, "-m", "pip", "install", "-q", *_LITELLM], check=True)
+    program = str(Path(__file__).with_name("drive_litellm.py"))
+    subprocess.run([python, program, f"{server.url}/v1", "docs/examples"], check=True)
 
 
 if __name__ == "__main__":
