@@ -1,7 +1,8 @@
 """`make test-long`: LiteLLM asks a served demo model, then schemathesis drives the server.
 
-It goes by the server's own OpenAPI document. Bodies are made from the schemas, true and broken ones. No answer may be a 5xx but a full house's,
-and each is of a status and a shape that the document names.
+Schemathesis goes by the server's own OpenAPI document. Bodies are made from the schemas, true and
+broken ones. No answer may be a 5xx but a full house's, and each is of a status and a shape that
+the document names.
 """
 
 import argparse
