@@ -37,7 +37,7 @@ serve: $(INSTALLED)
 	@exec $(BIN)/internvl-server serve $(MODEL) --host $(HOST) --port $(PORT) $(ARGS)
 
 test: $(INSTALLED_DEV)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --max-worker-restart 1 $(ARGS)
 
 test-long: $(INSTALLED_DEV)
 	$(PIP_INSTALL) -e ".[long]"
