@@ -60,9 +60,17 @@ export function thumbnail(medium) {
   return element;
 }
 
+const LATEST_PAINT_MS = 250;
+
+/** Resolves when the frame can be drawn: `seeked` may come before it. */
 function seek(video, seconds) {
   return new Promise((resolve, reject) => {
-    video.onseeked = resolve;
+    let painted = false;
+    video.requestVideoFrameCallback?.(() => {
+      painted = true;
+      if (!video.seeking) resolve();
+    });
+    video.onseeked = () => (painted ? resolve() : setTimeout(resolve, LATEST_PAINT_MS));
     video.onerror = reject;
     video.currentTime = seconds;
   });

@@ -12,6 +12,9 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 MISSING = "No Chromium here: apt install chromium"
+ARGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-sync", "--no-first-run"]
+ARGS += ["--disable-background-networking", "--disable-component-update"]  # where there is no net
+START_MS = 60_000
 SCREENSHOTS = "INTERNVL_SCREENSHOTS"  # a folder: where a person can look
 
 
@@ -25,7 +28,7 @@ def chromium() -> Iterator[Browser]:
     if path is None:
         pytest.skip(MISSING)
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        browser = driver.chromium.launch(executable_path=path, args=ARGS, timeout=START_MS)
         try:
             yield browser
         finally:
@@ -44,7 +47,7 @@ class Tab:
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("console", self._hear)
         self.page.on("request", self._look)
-        self.page.on("dialog", lambda dialog: self.complaints.append(dialog.message))
+        self.page.on("dialog", self._dismiss)
 
     def open(self) -> Page:
         self.page.goto(f"{self.url}/")
@@ -60,6 +63,10 @@ class Tab:
         is_refusal = "Failed to load resource" in message.text  # the page shows those itself
         if message.type == "error" and not is_refusal:
             self.complaints.append(message.text)
+
+    def _dismiss(self, dialog: Any) -> None:
+        self.complaints.append(dialog.message)
+        dialog.dismiss()  # a page stands still under an open one
 
     def _look(self, request: Any) -> None:
         if not request.url.startswith((self.url, "data:", "blob:")):
