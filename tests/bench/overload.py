@@ -32,6 +32,7 @@ _PATH = "/v1/chat/completions"
 _NUM_TOKENS = 24
 _PICTURE_EVERY = 4
 _SEED = 1
+_EMPTY_AFTER_S = 60
 _MIB = 1 << 20
 
 
@@ -137,7 +138,8 @@ async def _capacity(server: Served, requests: _Requests, span: Span) -> float:
             assert reply.is_whole and reply.status == 200, reply
             ends.append(time.monotonic())
 
-    await asyncio.gather(*(come_again() for _ in range(MAX_NUM_SEQS + MAX_WAITING // 2)))
+    async with asyncio.timeout(60 + span.settle_s + span.measure_s):
+        await asyncio.gather(*(come_again() for _ in range(MAX_NUM_SEQS + MAX_WAITING // 2)))
     await client.close()
     return sum(over - span.measure_s <= end < over for end in ends) / span.measure_s
 
@@ -192,7 +194,11 @@ def _bytes_of(process: psutil.Process | None) -> int:
 
 
 def _wait_until_empty(server: Served) -> None:
-    while server.gauges()["requests_inside"]:
+    over = time.monotonic() + _EMPTY_AFTER_S
+    while num_inside := server.gauges()["requests_inside"]:
+        assert time.monotonic() < over, (
+            f"{num_inside:.0f} requests are still inside:\n{server.said()}"
+        )
         time.sleep(0.2)
 
 

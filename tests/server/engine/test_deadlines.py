@@ -24,6 +24,8 @@ from tests.server.engine.driving import (
     until_down,
 )
 
+pytestmark = pytest.mark.alone  # it takes its times from the clock
+
 
 async def test_while_it_is_decoded(engine: WorkerEngine, prompts: PromptBuilder) -> None:
     started = time.monotonic()
@@ -37,7 +39,7 @@ async def test_while_it_is_decoded(engine: WorkerEngine, prompts: PromptBuilder)
     last_step = stats.step
     await assert_as_before(engine, prompts)
     after = engine.health().stats
-    assert after is not None and after.step - last_step < 15  # not run to its 1500 tokens
+    assert after is not None and after.step - last_step < 200  # not run to its 1500 tokens
 
 
 async def test_before_it_is_sent(engine: WorkerEngine, prompts: PromptBuilder) -> None:
