@@ -109,17 +109,6 @@ def few_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (90, 90))
 
 
-def ask_until_it_connects(url: str) -> httpx.Response:
-    """The last of the crowd may still be closing, and we may have been accepted among them."""
-    deadline = time.monotonic() + 10
-    while True:
-        try:
-            return ask(url)
-        except httpx.TransportError:
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-
-
 def test_f26_descriptors_run_out() -> None:
     """More connections than there are descriptors: some wait or are refused; then all is well."""
     port = free_port()
@@ -133,7 +122,8 @@ def test_f26_descriptors_run_out() -> None:
         time.sleep(0.5)
         for connection in crowd:
             connection.close()
-        assert RIGHT in ask_until_it_connects(url).text
+        until_ready(url, process)  # the last of the crowd may take a newcomer's connection along
+        assert RIGHT in ask(url).text
         assert ask(url, messages=picture(1), max_tokens=1).status_code == 200
         assert process.poll() is None
     finally:
